@@ -1,0 +1,218 @@
+"""What was measured, as data: the only thing `gate` and `report` need to see.
+
+Everything here is a frozen pydantic model: JSON in, JSON out, validated both ways. Units live in the measurement's
+name (`latency_ms`, `size_bytes`); an unknown value is `None` with a reason, never 0.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Source = Literal["measured", "counted", "modelled", "published"]
+"""Where a number comes from. Numbers from different sources are never compared with one another."""
+
+
+class Record(BaseModel):
+    """Base of all records: frozen, and strict about unknown fields so that a typo cannot hide."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Measurement(Record):
+    """One number and what it is worth.
+
+    Attributes:
+        name: metric with its unit as suffix, e.g. `latency_ms`, `size_bytes`, `accuracy`.
+        value: the estimate, in the unit of the name; `None` if unknown.
+        unit: `ms`, `bytes`, `mJ`, `ratio`, `count`, ...
+        n: how many independent observations are behind the value.
+        low, high: 95 % confidence interval of the value, where n supports one.
+        samples: the observations themselves where later statistics need them (e.g. interleaved latencies).
+        method: how it was obtained, in words ("onnxruntime 1.31, 1 thread, batch 1, interleaved").
+        source: measured, counted (exact, deterministic), modelled or published.
+        better: which direction is an improvement.
+        target: the target it was measured on, "" if it does not depend on one.
+        reason: why `value` is `None`.
+    """
+
+    name: str
+    value: float | None
+    unit: str
+    n: int = 1
+    low: float | None = None
+    high: float | None = None
+    samples: tuple[float, ...] = ()
+    method: str = ""
+    source: Source = "measured"
+    better: Literal["lower", "higher"] = "lower"
+    target: str = ""
+    reason: str = ""
+
+    @model_validator(mode="after")
+    def _unknown_has_a_reason(self) -> "Measurement":
+        if self.value is None and not self.reason:
+            raise ValueError(f"{self.name}: an unknown value needs a reason")
+        return self
+
+
+class LayerCost(Record):
+    """Static cost of one node. Counts are per example input (batch 1).
+
+    Attributes:
+        params: number of parameter elements. macs: multiply-accumulates. activation_bytes: bytes of its output.
+    """
+
+    name: str
+    op: str
+    params: int
+    macs: int
+    activation_bytes: int
+    output_shape: tuple[int | str, ...] = ()
+
+
+class PairedOutcomes(Record):
+    """Right/wrong of two models on the same samples; what McNemar's test and churn need.
+
+    Attributes:
+        both, only_first, only_second, neither: number of samples that are right under (first, second).
+        flips: samples whose prediction differs, right or wrong (prediction churn).
+    """
+
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+    flips: int
+
+    @property
+    def n(self) -> int:
+        return self.both + self.only_first + self.only_second + self.neither
+
+
+class ClassOutcome(Record):
+    """Outcome of one class or slice, paired."""
+
+    label: str
+    outcomes: PairedOutcomes
+
+
+class ForgottenSample(Record):
+    """A sample the baseline had right and the compressed model has wrong.
+
+    Attributes:
+        index: row in the evaluation set. image_png: base64 PNG for image tasks, "" otherwise.
+    """
+
+    index: int
+    label: str
+    predicted: str
+    image_png: str = ""
+
+
+class Parity(Record):
+    """Difference of two hops of the same model on the same samples (e.g. program against onnxruntime).
+
+    Attributes:
+        max_abs, mean_abs: absolute output error. flip_rate: share of samples whose prediction differs.
+    """
+
+    first: str
+    second: str
+    n: int
+    max_abs: float
+    mean_abs: float
+    flip_rate: float | None = None
+    first_divergent_layer: str = ""
+
+
+class Subject(Record):
+    """One model as it was measured: the baseline, or what came out.
+
+    Attributes:
+        name: "baseline" or "compressed" (or any label). artifact: path relative to the run, "" if none.
+        digest: sha256 of the artifact or program. layers: static per-node costs.
+    """
+
+    name: str
+    format: str = ""
+    artifact: str = ""
+    digest: str = ""
+    measurements: tuple[Measurement, ...] = ()
+    layers: tuple[LayerCost, ...] = ()
+
+    def measurement(self, name: str, target: str = "") -> Measurement | None:
+        """The measurement of that name (and target, if given), or `None`."""
+        matches = (m for m in self.measurements if m.name == name and target in ("", m.target))
+        return next(matches, None)
+
+
+class RefusalRecord(Record):
+    """Why something was not done: the node, what was found, what would have been needed."""
+
+    step: str
+    node: str
+    found: str
+    needed: str
+
+
+class StepRecord(Record):
+    """What one step did.
+
+    Attributes:
+        kind: "prune", "quantize", ... seconds: `None` when the result came from the store. summary: one line.
+        facts: small numbers worth showing ("channels_removed": 48). before/after: headline metrics around the step.
+    """
+
+    name: str
+    kind: str
+    changed: bool
+    summary: str
+    seconds: float | None = None
+    reused: bool = False
+    facts: Mapping[str, float | int | str] = Field(default_factory=dict)
+    before: Mapping[str, float] = Field(default_factory=dict)
+    after: Mapping[str, float] = Field(default_factory=dict)
+    refusals: tuple[RefusalRecord, ...] = ()
+
+
+class Environment(Record):
+    """Where the numbers were taken. `machine_class` decides whether timings of two runs may be compared."""
+
+    machine_class: str
+    os: str
+    cpu: str
+    cores: int
+    memory_bytes: int
+    python: str
+    tools: Mapping[str, str] = Field(default_factory=dict)
+    accelerators: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Evidence(Record):
+    """Everything a run found out: written as `evidence.json`, read by the gate and the report.
+
+    Attributes:
+        recipe: the resolved recipe as plain data. command: the command line that reproduces the run.
+        classes: paired outcomes per class or slice (first = baseline, second = compressed).
+        sensitivity: group -> ratio -> metric drop, for the heat map.
+    """
+
+    schema_version: Literal[1] = 1
+    name: str
+    created: str
+    edgepress_version: str
+    command: str
+    seed: int
+    recipe: Mapping[str, object]
+    environment: Environment
+    baseline: Subject
+    compressed: Subject
+    paired: PairedOutcomes | None = None
+    classes: tuple[ClassOutcome, ...] = ()
+    parity: tuple[Parity, ...] = ()
+    steps: tuple[StepRecord, ...] = ()
+    forgotten: tuple[ForgottenSample, ...] = ()
+    sensitivity: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
