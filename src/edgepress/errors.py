@@ -41,9 +41,7 @@ class EdgepressError(Exception):
 
     def lines(self) -> list[str]:
         """The message as it is printed: what failed, then found / expected, then the fix."""
-        facts = [
-            f"{label}: {text}" for label, text in (("found", self.found), ("expected", self.expected)) if text
-        ]
+        facts = [f"{label}: {text}" for label, text in (("found", self.found), ("expected", self.expected)) if text]
         lines = [self.what]
         if facts:
             lines.append("  " + " | ".join(facts))

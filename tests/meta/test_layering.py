@@ -86,9 +86,7 @@ def test_each_optional_tool_has_one_door() -> None:
 
 
 def test_optional_tools_are_imported_inside_functions() -> None:
-    eager = [
-        (path, m) for path in SOURCES for m, top in imports(path) if top and m.split(".")[0] in SINGLE_DOOR
-    ]
+    eager = [(path, m) for path in SOURCES for m, top in imports(path) if top and m.split(".")[0] in SINGLE_DOOR]
     assert not eager
 
 
