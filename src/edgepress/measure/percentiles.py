@@ -33,10 +33,12 @@ def quantile(samples: Sequence[float], q: float) -> Quantile:
     ordered = np.sort(np.asarray(samples, dtype=np.float64))
     n = len(ordered)
     low, high = _ranks(n, q)
+    value = float(np.quantile(ordered, q))
+    # Interpolation can put the estimate outside when n is tiny: widening the interval keeps its coverage.
     return Quantile(
-        float(np.quantile(ordered, q)),
-        float(ordered[low - 1]) if low >= 1 else None,
-        float(ordered[high - 1]) if high <= n else None,
+        value,
+        min(value, float(ordered[low - 1])) if low >= 1 else None,
+        max(value, float(ordered[high - 1])) if high <= n else None,
     )
 
 
