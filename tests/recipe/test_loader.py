@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgepress.errors import ExitCode, UserError
+from edgepress.gate.budget import Budget
 from edgepress.recipe import Recipe, json_schema, load, parse_recipe, resolved_yaml
 from edgepress.recipe.steps import STEP_KINDS, Export, Prune, Quantize, Train
 
@@ -89,6 +90,7 @@ def test_a_module_function_is_no_path() -> None:
 
 def test_the_resolved_recipe_names_every_default_and_loads_back(recipe_file: Path, tmp_path: Path) -> None:
     recipe = load(recipe_file, ["measure.latency=null", "steps.1.train.epochs=7"])
+    assert recipe.budgets == (Budget(metric="size_bytes", max_ratio=0.25),)
     text = resolved_yaml(recipe, tmp_path / "runs" / "one")
     assert "../../train.npz" in text
     assert "round_to: 8" in text
@@ -158,6 +160,22 @@ MISTAKES = {
     "bad function": ("digits.py:residual_cnn", "digits.py", ":5:3", "model.factory", "after a colon"),
     "data missing for a step": ("train: {kind", "evaluat: {kind", ":10:3", "unknown key 'evaluat'", "evaluate"),
     "newer schema": ("schema: 1", "schema: 2", ":1:9", "schema", "1"),
+    "unknown key of a budget": ("max_ratio", "max_ration", ":19:26", "unknown key 'max_ration'", "to 'max_ratio'"),
+    "budget without a limit": (", max_ratio: 0.25", "", ":19:5", "no limit; give one of", "change budgets.0"),
+    "budgets that exclude each other": (
+        "max_ratio: 0.25",
+        "min: 9, max: 1",
+        ":19:5",
+        "min 9 is above max 1",
+        "budgets.0",
+    ),
+    "contradicting budgets": (
+        "- {metric: size_bytes, max_ratio: 0.25}",
+        "- {metric: x, max: 1}\n  - {metric: x, min: 2}",
+        ":18:1",
+        "two budgets on x contradict",
+        "remove or change",
+    ),
     "lengths differ": ("mean: [0.1]", "mean: [0.1, 0.2]", ":12:3", "preprocess", "as many numbers"),
 }
 

@@ -119,6 +119,8 @@ def _wrong_value(path: KeyPath, details: Sequence[ErrorDetails]) -> tuple[str, s
     choices = re.findall(r"'([^']*)'", str(details[0].get("ctx", {}).get("expected", "")))
     near = nearest(value, choices) if isinstance(value, str) else None
     name = _dotted(path) or "the recipe"
+    if details[0]["type"] == "value_error":
+        return f"{name}: {details[0]['msg'].removeprefix('Value error, ')}", _shown(value), "", f"change {name}"
     fix = f"did you mean '{near}'?" if near else f"change {name}, or --set {name}=..."
     return f"{name}: not a usable value", _shown(value), " or ".join(wanted), fix
 

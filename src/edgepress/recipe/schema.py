@@ -2,8 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PlainSerializer, PositiveInt, model_validator
 
+from edgepress.errors import UserError
+from edgepress.gate.budget import Budget, check_consistent
 from edgepress.recipe.data import Data
 from edgepress.recipe.model import ModelSource
 from edgepress.recipe.section import Section, problem
@@ -39,6 +41,13 @@ class Measure(Section):
     memory: bool = True
 
 
+def _limits_only(budget: Budget) -> dict[str, Any]:
+    return budget.model_dump(exclude_none=True)
+
+
+_WrittenBudget = Annotated[Budget, PlainSerializer(_limits_only, return_type=dict[str, Any])]
+
+
 class Recipe(Section):
     """Everything a run needs to know.
 
@@ -59,7 +68,7 @@ class Recipe(Section):
     steps: tuple[Step, ...] = ()
     targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("local-cpu",)
     measure: Measure = Measure()
-    budgets: tuple[dict[str, JsonValue], ...] = ()
+    budgets: tuple[_WrittenBudget, ...] = ()
 
     @model_validator(mode="after")
     def _data_for_every_need(self) -> "Recipe":
@@ -68,6 +77,14 @@ class Recipe(Section):
                 self._require(need, f"steps.{number}.{item.kind}", at=f"steps.{number}")
         if self.measure.accuracy:
             self._require("evaluate", "measure.accuracy", at="measure", way_out=", or set measure.accuracy to false")
+        return self
+
+    @model_validator(mode="after")
+    def _budgets_can_all_hold(self) -> "Recipe":
+        try:
+            check_consistent(self.budgets)
+        except UserError as error:
+            raise problem(error.what, at="budgets", found=error.found, expected=error.expected, fix=error.fix) from None
         return self
 
     def _require(self, need: str, who: str, *, at: str, way_out: str = "") -> None:
