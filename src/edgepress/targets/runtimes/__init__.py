@@ -18,6 +18,8 @@ __all__ = ["Array", "Session", "import_runtime", "open_session"]
 # The modules are imported on use: each is the only door to its third party.
 RUNTIMES = {
     "onnxruntime": ("edgepress.targets.runtimes.onnxruntime_session", (".onnx", ".ort")),
+    "openvino": ("edgepress.targets.runtimes.openvino_session", (".xml", ".onnx")),
+    "torch": ("edgepress.targets.runtimes.torch_session", (".pt2", "")),
 }
 
 
@@ -63,7 +65,7 @@ def _runtime(target: Target) -> tuple[str, tuple[str, ...]]:
 def _check_file(artifact: Path, target: Target, endings: tuple[str, ...]) -> None:
     if not artifact.exists():
         raise UserError(f"no artifact at {artifact}", expected=f"a {' or '.join(endings)} file")
-    if artifact.suffix not in endings:
+    if artifact.suffix not in endings or artifact.is_dir() != (artifact.suffix == ""):
         raise UserError(
             f"{target.runtime} cannot run {artifact.name}",
             found=f"a {artifact.suffix or 'nameless'} file",
