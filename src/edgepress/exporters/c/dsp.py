@@ -54,7 +54,7 @@ def conv(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
     """Any ungrouped convolution."""
     x, weight, y = graph.tensor(op.inputs[0]), graph.constant(op.inputs[1]), graph.tensor(op.output)
     if op.groups != 1:
-        return None
+        return depthwise(graph, op, rounding)
     plain = portable.channel_constants(graph, op)
     flat = weight.reshape(weight.shape[0], -1)
     packed = pack_pairs(padded(padded(flat, 4, axis=1), 2))
@@ -89,7 +89,7 @@ def dense(graph: g.Graph, op: g.Dense, rounding: Rounding) -> Layer | None:
     """A matrix times one row, or times several as a 1x1 convolution."""
     x, weight, y = graph.tensor(op.inputs[0]), graph.constant(op.inputs[1]), graph.tensor(op.output)
     plain = portable.channel_constants(graph, op)
-    packed = pack_pairs(padded(weight, 4))if weight.shape[1] % 4 == 0 else None
+    packed = pack_pairs(padded(weight, 4)) if weight.shape[1] % 4 == 0 else None
     if packed is None or not short_rescale(plain[2].values, plain[0].values, weight, rounding):
         return None
     # [pairs of channels, 4-blocks of inputs, 2 words] -> two pairs side by side in every block
@@ -116,3 +116,55 @@ def add(graph: g.Graph, op: g.Arithmetic, rounding: Rounding) -> Layer | None:
 
 def _above_one(op: g.Arithmetic) -> bool:
     return max(op.left.shift[0], op.right.shift[0]) > 1 or op.left_shift > 20
+
+
+def is_depthwise3x3(graph: g.Graph, op: g.Op) -> bool:
+    """A depthwise convolution that `ep_depthwise_dsp` takes, scales aside."""
+    if not isinstance(op, g.Conv):
+        return False
+    x, weight, y = graph.tensor(op.inputs[0]), graph.tensor(op.inputs[1]), graph.tensor(op.output)
+    one_to_one = op.groups == x.shape[3] == y.shape[3] and x.shape[3] % 2 == 0
+    square = weight.shape[1:3] == (3, 3) and op.dilation == (1, 1) and op.stride in ((1, 1), (2, 2))
+    return one_to_one and square and max(op.pads[:2]) <= 1 and _pitch(graph, op) <= LDRD_REACH // 2
+
+
+LDRD_REACH = 1020
+STRIP_BYTES = 4096
+
+
+def _pitch(graph: g.Graph, op: g.Conv) -> int:
+    """Bytes of a plane row: what the padded input takes, and what the last pair of outputs reads."""
+    x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
+    even = y.shape[2] + y.shape[2] % 2
+    columns = max(x.shape[2] + op.pads[1], even + 2 if op.stride[1] == 1 else 2 * even + 2)
+    return 2 * (columns + columns % 2)
+
+
+def depthwise(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
+    """Depthwise 3x3, planes and weights in registers."""
+    if not is_depthwise3x3(graph, op):
+        return None
+    x, weight, y = graph.tensor(op.inputs[0]), graph.constant(op.inputs[1]), graph.tensor(op.output)
+    bias, multiplier, shift = portable.channel_constants(graph, op)
+    if not short_rescale(shift.values, bias.values, weight.reshape(len(weight), -1), rounding):
+        return None
+    # One pitch for all such layers of the model, so that they share one copy of the code.
+    pitch = max(_pitch(graph, other) for other in graph.ops if isinstance(other, g.Conv) and is_depthwise3x3(graph, other))
+    strip, rows = _strip(y.shape[1], op.stride[0], pitch)
+    scratch = 2 * rows * pitch + 4 * (y.shape[2] + y.shape[2] % 2)
+    fields = portable.conv_fields(graph, op)
+    nested: dict[str, int | Ref | tuple[int, ...]] = {f"conv.{name}": value for name, value in fields.items()}
+    arguments = (In(x.name), Out(y.name), Scratch("uint32_t"))
+    call = Call("ep_depthwise_dsp", "ep_depthwise_dsp.h", arguments, "ep_depthwise", {**nested, "strip": strip})
+    constants = (Constant("weight", "int8_t", weight), bias, multiplier, shift)
+    shrinks = y.shape[1] <= x.shape[1] and y.shape[2] <= x.shape[2]
+    overlaps = {x.name: Overlap(0, x.shape[3])} if shrinks else {}
+    return Layer(op, (call,), constants, scratch, overlaps, "depthwise 3x3 smlad", defines=(f"EP_PLANE_PITCH {pitch}",))
+
+
+def _strip(out_rows: int, stride: int, pitch: int) -> tuple[int, int]:
+    """(output rows per strip, plane rows) so that both planes keep to STRIP_BYTES where there are that many rows."""
+    keep = 3 - stride
+    strip = max(1, (STRIP_BYTES // (2 * pitch) - keep) // stride)
+    strip = min(out_rows, -(-out_rows // -(-out_rows // strip)))
+    return strip, strip * stride + keep
