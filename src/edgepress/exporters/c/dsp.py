@@ -101,11 +101,24 @@ def conv(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
         f"ep_conv_dsp_{kind}.h",
         (In(x.name), Out(y.name), Scratch("uint32_t")),
         "ep_conv",
-        portable.conv_fields(graph, op),
+        {name: value for name, value in portable.conv_fields(graph, op).items() if name not in CHANNEL_ARRAYS},
     )
-    constants = (Constant("weight", "int8_t", packed.view("i1")), *channels.constants(2))
+    constants = (Constant("weight", "int8_t", _stream(channels, packed, rounding)),)
     lead = pixel_lead(first_reads(op, x.shape, y.shape), y.shape[3], PIXELS, reads_before_writes=True)
-    return Layer(op, (call,), constants, scratch, {x.name: Overlap(lead)}, f"conv 2x4 smlad, {kind}")
+    return Layer(op, (call,), constants, scratch, {x.name: Overlap(lead)}, f"conv 2x4 smlad, {kind}", overread=kind == "bytes")
+
+
+CHANNEL_ARRAYS = ("bias", "multiplier", "shift")  # part of the weight stream
+
+
+def _stream(channels: Channels, packed: Array, rounding: Rounding) -> Array:
+    """What `ep_dsp_channels` reads, in order: per pair bias a, weights, multiplier a, shifts, bias b, multiplier b."""
+    bias, multiplier, shift = (np.asarray(c.values).reshape(-1, 2) for c in channels.constants(2))
+    doubled = 2 if rounding == "double" else 1
+    shift = shift if rounding == "double" else shift - 1
+    after = np.stack([multiplier[:, 0], shift[:, 0] + 256 * shift[:, 1], doubled * bias[:, 1], multiplier[:, 1]], axis=1)
+    parts = [bias[:, :1].astype("<i4").view("i1"), packed.view("i1"), after.astype("<i4").view("i1")]
+    return np.concatenate(parts, axis=1)
 
 
 def _gather(op: g.Conv, channels: int, kernel: tuple[int, ...]) -> str:
@@ -189,7 +202,7 @@ def depthwise(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
     constants = (Constant("weight", "int8_t", channels.weight), *channels.constants(1))
     shrinks = y.shape[1] <= x.shape[1] and y.shape[2] <= x.shape[2]
     overlaps = {x.name: Overlap(0, x.shape[3])} if shrinks else {}
-    return Layer(op, (call,), constants, scratch, overlaps, "depthwise 3x3 smlad", defines=(f"EP_PLANE_PITCH {pitch}",))
+    return Layer(op, (call,), constants, scratch, overlaps, "depthwise 3x3 smlad", defines=(f"EP_PLANE_PITCH {pitch}", f"EP_PLANE_PITCH_2 {2 * pitch}"))
 
 
 def _strip(out_rows: int, stride: int, pitch: int) -> tuple[int, int]:
