@@ -14,6 +14,7 @@ from edgepress.exporters.c.calls import Call, Constant, In, Layer, Out, Overlap,
 from edgepress.exporters.c.graph import Array
 
 PIXELS = 4
+OVERREAD = 4  # rows are copied in whole words: up to three bytes too much
 SXTB16_ORDER = [0, 2, 1, 3]  # SXTB16 gives bytes 0 and 2, with ROR #8 bytes 1 and 3
 
 
@@ -93,7 +94,7 @@ def conv(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
     kind = _gather(op, x.shape[3], weight.shape[1:3])
     inputs = packed.shape[1]
     even = -(-y.shape[3] // 2) * 2
-    scratch = 2 * PIXELS * inputs + (inputs if kind == "bytes" else 0)
+    scratch = 2 * PIXELS * inputs + (inputs + OVERREAD if kind == "bytes" else 0)
     if y.size // y.shape[3] % PIXELS or even != y.shape[3]:
         scratch += PIXELS * even  # the last pixels, and odd channels, go by way of scratch
     call = Call(

@@ -36,7 +36,7 @@ EP_INLINE void ep_dsp_patch(const ep_conv *p, const int8_t *in, int32_t y, int32
 EP_KERNEL void ep_conv_dsp_bytes(const ep_conv *p, const int8_t *in, int8_t *out, uint32_t *columns) {
     const int32_t pixels = p->out_h * p->out_w, words = (p->kernel_h * p->kernel_w * p->in_c + 3) >> 2;
     const ep_tile tile = ep_dsp_tile(p, words);
-    int8_t *patch = (int8_t *)(columns + 8 * words), *spare = patch + 4 * words;
+    int8_t *patch = (int8_t *)(columns + 8 * words), *spare = patch + 4 * words + 4;
     int32_t ox = 0, y = -p->pad_top;
     for (int32_t i = 0; i < pixels; i += 4) {
         const int32_t count = pixels - i < 4 ? pixels - i : 4;
