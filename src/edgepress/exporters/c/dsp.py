@@ -72,7 +72,7 @@ def pack_pairs(weight: Array) -> Array | None:
     pairs = 256 * ordered[1::2] + ordered[0::2]
     fits = pairs.min(initial=0) >= -(2**15) and pairs.max(initial=0) < 2**15
     narrow = 128 * np.abs(ordered[1::2]).sum(axis=1).max(initial=0) < 2**23
-    return pairs.astype("<i2") if fits and narrow else None
+    return np.ascontiguousarray(pairs, "<i2") if fits and narrow else None
 
 
 def padded(values: Array, multiple: int, axis: int = 0) -> Array:
