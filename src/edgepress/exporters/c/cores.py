@@ -10,7 +10,8 @@ class CoreTarget:
     """A core to generate for.
 
     Attributes:
-        isa: which kernels may be used: c99 (portable), scalar (no SIMD, one multiplier), dsp, mve.
+        isa: which kernels may be used: c99 (portable), narrow and scalar (plain
+            C tiles for few or many registers), thumb2, dsp, mve.
         board: qemu machine whose memory map the example uses; flash and ram: (origin, length) of it.
     """
 
@@ -35,8 +36,8 @@ def _arm(name: str, isa: str, board: str, flash: int = 0, ram: int = 0x20000000,
 
 _ALL = (
     CoreTarget("host", "c99", "cc", ()),
-    _arm("cortex-m0", "scalar", "mps2-an385"),
-    _arm("cortex-m3", "scalar", "mps2-an385"),
+    _arm("cortex-m0", "narrow", "mps2-an385"),
+    _arm("cortex-m3", "thumb2", "mps2-an385"),
     _arm("cortex-m4", "dsp", "mps2-an386"),
     _arm("cortex-m7", "dsp", "mps2-an500"),
     _arm("cortex-m33", "dsp", "mps2-an505", 0x10000000, 0x38000000),
