@@ -28,7 +28,8 @@ class Value:
 
     Attributes:
         tensor: name in the graph. shape: the ONNX shape.
-        layout: PLAIN (same order), IMAGE (NCHW or NCL kept as NHWC) or FLAT_IMAGE (a flattened image, still in NHWC order; `image` is its N, C, H, W).
+        layout: PLAIN (same order), IMAGE (NCHW or NCL kept as NHWC), or
+            FLAT_IMAGE (a flattened image, still in NHWC order; `image` is its N, C, H, W).
     """
 
     tensor: str
