@@ -3,7 +3,8 @@
 The model is the instruction timing table of the Cortex-M4 Technical Reference Manual (ARM 100166, section 3.3.1) with
 memory of no wait states: a load takes 2 cycles, or 1 right behind another load or store; LDRD and STRD 3; LDM, STM,
 PUSH and POP of N registers 1 + N; a store, multiplication or data operation 1; a division 7 (of 2..12); a
-taken branch 3. Measured silicon took 1.25 to 1.43 times as long on four published networks (flash wait states): good enough to rank.
+taken branch 3. Measured silicon took 1.25 to 1.43 times as long on four
+published networks (flash wait states): good enough to rank.
 """
 
 import struct
