@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "exporters": {"ir", "measure.record"},
     "targets": {"ir", "measure.record"},
     "measure": {"ir", "targets"},
-    "recipe": set(),
+    "recipe": {"gate.budget"},
     "gate": RECORDS | {"measure.stats"},
     "report": RECORDS | {"gate"},
     "pipeline": {
