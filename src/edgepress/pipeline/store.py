@@ -5,7 +5,6 @@
     scratch/                      checkpoints of the step at work, for the attempt after a kill
     steps/00-import-0f3a.../      one folder per result, with a `step.json` that lists the digest of every file
     best.json                     which result is the best so far; what it names is always complete
-    scratch/                      checkpoints of the step that is being made
     log.jsonl                     what happened when: the only file with times in it
 
 Killed at any moment, a run leaves finished results and at most some temporary folders, which the next run removes.
@@ -30,7 +29,6 @@ LOCK = "run.lock"
 RECIPE = "recipe.resolved.yaml"
 BEST = "best.json"
 LOG = "log.jsonl"
-SCRATCH = "scratch"
 
 TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 """Their versions are part of every key: another version may give other bytes."""
@@ -119,17 +117,6 @@ class RunStore:
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
         return path if (path / MANIFEST).is_file() else None
-
-    def scratch(self, slot: "StepSlot") -> Path:
-        """A folder for a step's checkpoints: it survives a kill and belongs to that step's key alone."""
-        folder = self.root / SCRATCH / slot.path.name
-        with disk_errors(self.root):
-            folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def clear_scratch(self, slot: "StepSlot") -> None:
-        """Remove the checkpoints of a step that is done."""
-        discard(self.root / SCRATCH / slot.path.name)
 
     def log(self, event: str, **facts: object) -> None:
         """Append a line to the log: {"time": ..., "event": ..., facts}."""
