@@ -254,4 +254,3 @@ def _shared_blocks(layouts: Sequence[Layout]) -> list[list[Atoms]]:
 
 def _widest(dims: Sequence[tuple[Factor, ...]]) -> tuple[Factor, ...]:
     return next((dim for dim in dims if dim), ())
-

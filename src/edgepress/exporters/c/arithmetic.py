@@ -91,7 +91,15 @@ def exp_between_minus_quarter_and_zero(a: Ints) -> Ints:
 
 
 # (bit of the remainder in Q5.26, exp(-2**exponent) in Q0.31) for exponents -2 .. 4
-EXP_STEPS = ((24, 1672461947), (25, 1302514674), (26, 790015084), (27, 290630308), (28, 39332535), (29, 720401), (30, 242))
+EXP_STEPS = (
+    (24, 1672461947),
+    (25, 1302514674),
+    (26, 790015084),
+    (27, 290630308),
+    (28, 39332535),
+    (29, 720401),
+    (30, 242),
+)
 
 
 def exp_negative(a: Ints) -> Ints:
@@ -139,4 +147,3 @@ def average(total: Ints, count: Ints | int) -> Ints:
     half = np.asarray(count, np.int64) // 2
     quotient = (np.abs(total) + half) // count
     return np.where(total < 0, -quotient, quotient)
-

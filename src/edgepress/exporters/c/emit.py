@@ -166,7 +166,12 @@ def _layer_lines(source: Source, index: int, layer: Layer) -> list[str]:
         if call.fields:
             lines.append(_struct(source, index, call, struct))
         body.append("    " + _call_text(source, index, layer, call, struct))
-    return [*lines, f"static __attribute__((noinline)) void {layer_function(source, index)}(uint8_t *arena) {{", *body, "}"]
+    return [
+        *lines,
+        f"static __attribute__((noinline)) void {layer_function(source, index)}(uint8_t *arena) {{",
+        *body,
+        "}",
+    ]
 
 
 def _struct(source: Source, index: int, call: Call, name: str) -> str:

@@ -188,7 +188,9 @@ def _move(
     axes = [(c, f, t) for c, f, t in zip(counts, steps, to, strict=True) if c != 1]
     axes = [(1, 0, 0)] * (AXES - len(axes)) + axes
     if len(axes) > AXES:
-        raise UserError(f"{op.name}: too many axes to move", found=f"{len(axes)} axes above 1", expected=f"up to {AXES}")
+        raise UserError(
+            f"{op.name}: too many axes to move", found=f"{len(axes)} axes above 1", expected=f"up to {AXES}"
+        )
     columns = [tuple(column) for column in zip(*axes, strict=True)]
     fields: dict[str, int | Ref | tuple[int, ...]] = dict(zip(("count", "from", "to"), columns, strict=True))
     fields |= {"source": source, "target": target}

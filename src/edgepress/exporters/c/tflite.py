@@ -71,7 +71,9 @@ def read(path: Path) -> g.Graph:
     try:
         return _read(path)
     except (struct.error, IndexError, ValueError) as error:
-        raise UserError(f"{path} is not a readable .tflite file", found=str(error), expected="a TFLite flatbuffer") from error
+        raise UserError(
+            f"{path} is not a readable .tflite file", found=str(error), expected="a TFLite flatbuffer"
+        ) from error
 
 
 def _read(path: Path) -> g.Graph:
