@@ -123,4 +123,4 @@ def _copy_for_evaluation(program: Program) -> GraphModule:
 
 def _placed(module: GraphModule, options: TrainOptions) -> GraphModule:
     module = module.to(options.device)
-    return module.to(memory_format=torch.channels_last) if options.channels_last else module
+    return module.to(memory_format=torch.channels_last) if options.channels_last else module  # type: ignore[call-overload]
