@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 
 from edgepress.errors import UserError
+from edgepress.exporters.onnx_carry import carry_integers
 from edgepress.exporters.onnx_graph import GraphBuilder, NotTranslated, output_nodes
 from edgepress.exporters.onnx_ops import translate
 from edgepress.ir.program import Program
@@ -46,6 +47,8 @@ def export_onnx(
         raise UserError(f"cannot write opset {opset}", found=str(opset), expected="13 to 17", fix=f"use {OPSET}")
     ready = store_integers(fold_batchnorm(drop_identity(program).program).program).program
     model, exporter = _model(ready, opset, metadata or {})
+    if _target(program).startswith("onnxruntime"):
+        model = carry_integers(model)
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString(deterministic=True)
     _write(path, content)
@@ -91,6 +94,12 @@ def _without_identities(model: onnx.ModelProto) -> onnx.ModelProto:
             outputs[list(outputs).index(source)] = target
             graph.node.remove(node)
     return model
+
+
+def _target(program: Program) -> str:
+    """The capability table the program was quantized for, or ""."""
+    plan = program.plans.get("quantize")
+    return str(plan.get("target", "")) if isinstance(plan, Mapping) else ""
 
 
 def _write(path: Path, content: bytes) -> None:

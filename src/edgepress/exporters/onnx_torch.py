@@ -1,8 +1,8 @@
 """The other way to ONNX: `torch.onnx`, for programs with an operator that has no translation of ours. Slower, larger."""
 
 from collections.abc import Mapping
-from tempfile import TemporaryDirectory
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
 import torch

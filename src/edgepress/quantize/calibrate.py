@@ -89,9 +89,7 @@ def _with_scale(point: ActivationPoint, seen: Extremes | None, power_of_two: boo
     return point.model_copy(update={"scale": scale, "zero_point": zero})
 
 
-def scale_weights(
-    program: Program, plan: QuantPlan, chosen: Mapping[str, torch.Tensor] | None = None
-) -> QuantPlan:
+def scale_weights(program: Program, plan: QuantPlan, chosen: Mapping[str, torch.Tensor] | None = None) -> QuantPlan:
     """The plan with the scales of weights and biases. Activations must have theirs.
 
     Args:
