@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from edgepress.gate.budget import LimitKind
+from edgepress.gate.metrics import percentile_share
 from edgepress.measure.record import ClassOutcome, Measurement, PairedOutcomes
 from edgepress.measure.stats.proportions import (
     Interval,
@@ -52,9 +53,22 @@ def estimate(measurement: Measurement, error_rate: float) -> Finding:
     value = float(measurement.value or 0.0)
     if is_exact(measurement):
         return Finding(Interval(value, value, value), measurement.unit, measurement.n, measurement.method or "counted")
+    share = percentile_share(measurement.name)
+    if share and measurement.samples:
+        return _percentile(measurement, share, error_rate)
     interval, method = _interval(measurement, value, error_rate)
     reason = "" if None not in interval else f"{measurement.n} observations do not support an interval"
     return Finding(interval, measurement.unit, measurement.n, method, reason=reason)
+
+
+def _percentile(measurement: Measurement, share: float, error_rate: float) -> Finding:
+    from edgepress.measure.stats.quantities import quantile
+
+    n = len(measurement.samples)
+    interval = quantile(measurement.samples, share, error_rate)
+    supported = None not in interval
+    reason = "" if supported else f"{n} samples do not support a {100 * share:g}th percentile"
+    return Finding(interval, measurement.unit, n, "order statistics", reason=reason, shown=supported)
 
 
 def _interval(measurement: Measurement, value: float, error_rate: float) -> tuple[Interval, str]:
@@ -86,7 +100,8 @@ def ratio(reference: Measurement, measurement: Measurement, error_rate: float, *
     from edgepress.measure.stats.quantities import paired_ratio, unpaired_ratio
 
     first, second = reference.samples, measurement.samples
-    if paired and len(first) == len(second) > 0 and min(*first, *second) > 0:
+    percentile = percentile_share(measurement.name) > 0
+    if paired and not percentile and len(first) == len(second) > 0 and min(*first, *second) > 0:
         interval = paired_ratio(first, second, error_rate)
         words = "trimmed mean of interleaved log ratios, moving-block bootstrap"
         reason = "" if None not in interval else f"{len(first)} pairs do not support an interval"
@@ -98,7 +113,8 @@ def ratio(reference: Measurement, measurement: Measurement, error_rate: float, *
         return Finding(nothing, "ratio", 0, "", reason=reason, shown=False)
     words = "exact" if is_exact(reference) and is_exact(measurement) else "unpaired, delta method on logs"
     reason = two.reason or one.reason
-    return Finding(unpaired_ratio(one.interval, two.interval), "ratio", min(one.n, two.n), words, reason=reason)
+    interval, n, shown = unpaired_ratio(one.interval, two.interval), min(one.n, two.n), one.shown and two.shown
+    return Finding(interval, "ratio", n, words, reason=reason, shown=shown)
 
 
 def drop(reference: Measurement, measurement: Measurement, error_rate: float) -> Finding:
