@@ -166,9 +166,7 @@ class _Visit:
             found[name].append(self._task_metric(session, dataset))
         return None
 
-    def _paired(
-        self, sessions: Mapping[str, Session], data: Dataset, found: dict[str, list[Measurement]]
-    ) -> Outcomes:
+    def _paired(self, sessions: Mapping[str, Session], data: Dataset, found: dict[str, list[Measurement]]) -> Outcomes:
         assert data.targets is not None
         batch = _batch_of(self._bench.original)
         scores = {name: run_session(session, data.inputs, batch)[0] for name, session in sessions.items()}

@@ -146,7 +146,9 @@ class _Run:
                 scores = score(original, self._bench)
                 (folder / RECORD).write_text(json.dumps(scores, sort_keys=True))
         scores = json.loads((slot.path / RECORD).read_text())
-        summary = f"{original.parameter_count():,} parameters, {total_macs(original):,} MACs" + _shown(scores, self._bench)
+        summary = f"{original.parameter_count():,} parameters, {total_macs(original):,} MACs" + _shown(
+            scores, self._bench
+        )
         self._bench.reporter.result(summary, reused=reused, seconds=time.perf_counter() - started)
         return Stage(original, slot.digest(), scores)
 
@@ -269,4 +271,3 @@ def _shown(scores: Mapping[str, float], bench: Bench) -> str:
 
 def _digest(dataset: object) -> str:
     return getattr(dataset, "digest", "")
-

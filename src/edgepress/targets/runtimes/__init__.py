@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepress.errors import UserError
-from edgepress.targets.runtimes.session import Array, Session
+from edgepress.targets.runtimes.inputs import Array, InputSpec, made_up_inputs
+from edgepress.targets.runtimes.session import Session
 
 if TYPE_CHECKING:
     from edgepress.targets.target import Target
 
-__all__ = ["Array", "Session", "import_runtime", "open_session"]
+__all__ = ["Array", "InputSpec", "Session", "import_runtime", "made_up_inputs", "open_session"]
 
 # Runtime -> (module with `import_runtime()` and `open_session(artifact, target)`, endings of the files it takes).
 # The modules are imported on use: each is the only door to its third party.
