@@ -1,0 +1,241 @@
+"""The only file that changes a graph.
+
+An `Editor` works on its own copy of the graph, with tensors shared; `finish()` gives back a new, verified `Program`
+whose shapes have been propagated again. A pass is policy-free code that drives an editor.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch._dispatch.python import enable_python_dispatcher
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.export.graph_signature import (
+    ConstantArgument,
+    ExportGraphSignature,
+    InputKind,
+    InputSpec,
+    OutputSpec,
+    TensorArgument,
+)
+from torch.fx import Graph, GraphModule, Interpreter, Node
+
+from edgepress.ir.program import Program, rebuild
+from edgepress.ir.verify import verify
+
+Op = Callable[..., Any]
+
+
+class Editor:
+    """Edits a copy of `program`; the program itself stays as it is.
+
+    Attributes:
+        graph: the copy; read it freely, change it through the methods here.
+        state: parameters, buffers and constants by name, as they will be.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._signature = program.exported.graph_signature
+        self.graph, self._nodes = _copy_graph(program.graph)
+        self.state = dict(program.state())
+        self._kinds = {s.target: s.kind for s in self._signature.input_specs if s.target is not None}
+        self._placeholders = {target: self._nodes[name] for name, target in program.state_names().items()}
+
+    # -- looking -------------------------------------------------------------------------------------------------
+
+    def node(self, name: str) -> Node:
+        """The node of that name. Node names survive editing, so plans can refer to them."""
+        return self._nodes[name]
+
+    def has_node(self, name: str) -> bool:
+        return name in self._nodes
+
+    # -- tensors -------------------------------------------------------------------------------------------------
+
+    def set_tensor(self, name: str, tensor: torch.Tensor) -> None:
+        """Replace a parameter, buffer or constant; shape and dtype may change."""
+        old = self.state[name]
+        fresh = tensor.detach().contiguous()
+        is_parameter = isinstance(old, torch.nn.Parameter)
+        self.state[name] = torch.nn.Parameter(fresh, old.requires_grad) if is_parameter else fresh
+
+    def add_tensor(self, name: str, tensor: torch.Tensor, *, parameter: bool = False) -> Node:
+        """A new parameter or buffer, and the placeholder node that stands for it.
+
+        `name` may be dotted; it must not exist yet.
+        """
+        if name in self.state:
+            raise ValueError(f"tensor {name} exists already")
+        before = next(iter(self.graph.nodes))
+        with self.graph.inserting_before(before):
+            node = self.graph.placeholder(("p_" if parameter else "b_") + name.replace(".", "_"))
+        self._nodes[node.name] = node
+        fresh = tensor.detach().contiguous()
+        self.state[name] = torch.nn.Parameter(fresh) if parameter else fresh
+        self._kinds[name] = InputKind.PARAMETER if parameter else InputKind.BUFFER
+        self._placeholders[name] = node
+        return node
+
+    # -- nodes ---------------------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        op: Op,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        before: Node | None = None,
+        after: Node | None = None,
+        name: str = "",
+    ) -> Node:
+        """Insert a call of `op` before or after a node."""
+        anchor = self.graph.inserting_after(after) if after is not None else self.graph.inserting_before(before)
+        with anchor:
+            node = self.graph.create_node("call_function", op, tuple(args), dict(kwargs or {}), name or None)
+        self._nodes[node.name] = node
+        return node
+
+    def set_arg(self, node: Node, position: int, value: Any) -> None:
+        """Set the positional argument of `node`; arguments in between must exist."""
+        node.update_arg(position, value)
+
+    def set_target(self, node: Node, op: Op, args: Sequence[Any]) -> None:
+        """Make `node` a call of another operator with other arguments."""
+        node.target, node.args, node.kwargs = op, tuple(args), {}
+
+    def replace_input(self, node: Node, old: Node, new: Node) -> None:
+        """Let `node` read `new` where it read `old`."""
+        node.replace_input_with(old, new)
+
+    def replace_uses(self, old: Node, new: Node, *, keep: Sequence[Node] = ()) -> None:
+        """Let every user of `old` read `new`, except `new` itself and the nodes in `keep`."""
+        spared = {new, *keep}
+        old.replace_all_uses_with(new, delete_user_cb=lambda user: user not in spared)
+
+    def erase(self, node: Node) -> None:
+        """Remove a node that has no users."""
+        self.graph.erase_node(node)
+        self._nodes.pop(node.name, None)
+
+    # -- done ----------------------------------------------------------------------------------------------------
+
+    def finish(self, *, note: str = "", plans: Mapping[str, Any] | None = None) -> Program:
+        """The edited program: dead nodes and unused weights dropped, shapes propagated, rules verified.
+
+        Raises:
+            EdgepressError: the edited graph breaks a rule of the IR (a defect of the pass).
+        """
+        self._drop_dead()
+        signature = self._new_signature()
+        self.graph.lint()
+        module = GraphModule(self._program.exported.graph_module, self.graph)
+        self._propagate(module)
+        live = {s.target for s in signature.input_specs if s.target is not None}
+        constants = {n for n, kind in self._kinds.items() if kind == InputKind.CONSTANT_TENSOR}
+        others = {k: v for k, v in self._program.exported.constants.items() if not isinstance(v, torch.Tensor)}
+        non_persistent = {s.target for s in signature.input_specs if s.persistent is False}
+        outside = constants | non_persistent
+        exported = rebuild(
+            self._program.exported,
+            module=module,
+            signature=signature,
+            state_dict={k: v for k, v in self.state.items() if k in live and k not in outside},
+            constants={**others, **{k: v for k, v in self.state.items() if k in live and k in outside}},
+        )
+        program = replace(
+            self._program,
+            exported=exported,
+            plans={**self._program.plans, **(plans or {})},
+            history=(*self._program.history, note) if note else self._program.history,
+        )
+        verify(program)
+        return program
+
+    def _drop_dead(self) -> None:
+        for node in reversed(list(self.graph.nodes)):
+            if node.op == "call_function" and not node.users and not node.is_impure():
+                self.erase(node)
+        for target, node in list(self._placeholders.items()):
+            if not node.users:
+                self.erase(node)
+                del self._placeholders[target]
+                self.state.pop(target, None)
+
+    def _new_signature(self) -> ExportGraphSignature:
+        old = {s.arg.name: s for s in self._signature.input_specs}
+        targets = {node.name: target for target, node in self._placeholders.items()}
+        inputs = [
+            old.get(node.name) or self._new_spec(node, targets[node.name])
+            for node in self.graph.nodes
+            if node.op == "placeholder"
+        ]
+        return ExportGraphSignature(inputs, [self._output_spec(s, i) for i, s in self._outputs()])
+
+    def _new_spec(self, node: Node, target: str) -> InputSpec:
+        kind = self._kinds[target]
+        persistent = True if kind == InputKind.BUFFER else None
+        return InputSpec(kind, TensorArgument(node.name), target, persistent)
+
+    def _outputs(self) -> list[tuple[int, OutputSpec]]:
+        return list(enumerate(self._signature.output_specs))
+
+    def _output_spec(self, spec: OutputSpec, index: int) -> OutputSpec:
+        output = next(n for n in reversed(self.graph.nodes) if n.op == "output")
+        value = output.args[0][index]
+        arg = TensorArgument(value.name) if isinstance(value, Node) else ConstantArgument("", value)
+        return OutputSpec(spec.kind, arg, spec.target)
+
+    def _propagate(self, module: GraphModule) -> None:
+        """Recompute `meta["val"]` of every node on fake tensors; symbolic batch sizes survive."""
+        mode = _fake_mode(self._program)
+        targets = {node: target for target, node in self._placeholders.items()}
+        inputs = [
+            mode.from_tensor(self.state[targets[n]], static_shapes=True) if n in targets else n.meta["val"]
+            for n in self.graph.nodes
+            if n.op == "placeholder"
+        ]
+        with mode, enable_python_dispatcher(), torch.no_grad():
+            _Propagate(module).run(*inputs)
+
+
+class _Propagate(Interpreter):
+    """Runs a graph on fake tensors and notes each result."""
+
+    def run_node(self, n: Node) -> Any:
+        try:
+            result = super().run_node(n)
+        except Exception as error:
+            raise _shape_error(n, error) from error
+        if n.op != "output":
+            n.meta["val"] = result
+        return result
+
+
+def _shape_error(node: Node, error: Exception) -> Exception:
+    shapes = [tuple(a.meta["val"].shape) for a in node.all_input_nodes if hasattr(a.meta.get("val"), "shape")]
+    return ValueError(f"{node.name} = {node.target} no longer fits its inputs {shapes}: {error}")
+
+
+def _copy_graph(graph: Graph) -> tuple[Graph, dict[str, Node]]:
+    """A copy with the same node names and its own metadata."""
+    copied: dict[Node, Node] = {}
+    fresh = Graph()
+    outputs = fresh.graph_copy(graph, copied)
+    old_output = next(n for n in reversed(graph.nodes) if n.op == "output")
+    output = fresh.output(outputs)
+    output.meta = copy.copy(old_output.meta)
+    for old, new in copied.items():
+        new.meta = copy.copy(old.meta)
+        new.name = old.name  # fx renames what shadows a Python builtin (`input`); torch.export does not
+    return fresh, {new.name: new for new in copied.values()}
+
+
+def _fake_mode(program: Program) -> FakeTensorMode:
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        if isinstance(value, FakeTensor):
+            return value.fake_mode
+    return FakeTensorMode()
