@@ -36,6 +36,9 @@ VERBS = (
     Verb("run", "edgepress_cli.run:run", "carry out a recipe: compress, export, measure, judge"),
     Verb("inspect", "edgepress_cli.inspect:inspect", "what a network is made of, layer by layer"),
     Verb("measure", "edgepress_cli.measure:measure", "size, latency, memory and cold start of artifacts on a target"),
+    Verb("gate", "edgepress_cli.gate:gate", "hold a finished run, or any model file, against budgets"),
+    Verb("baseline", "edgepress_cli.baseline:baseline", "accept a run's values as what later ones are held against"),
+    Verb("report", "edgepress_cli.report:report", "write a finished run's report anew"),
     Verb("targets", "edgepress_cli.targets:targets", "where artifacts can run, and what is missing here"),
     Verb("init", "edgepress_cli.init:init", "write a recipe for a model, to start from"),
     Verb("schema", "edgepress_cli.schema:schema", "print the JSON Schema of recipes, for editors"),
@@ -56,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EdgepressError as error:
         return print_error(error, debug=debug)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("interrupted; what is finished is kept", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         on_broken_pipe()

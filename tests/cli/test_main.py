@@ -187,7 +187,7 @@ def test_an_interrupt_is_130_without_a_traceback() -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors == "interrupted\n"
+    assert errors == "interrupted; what is finished is kept\n"
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
