@@ -45,9 +45,10 @@ def traceback_kept_in(folder: Path) -> Iterator[None]:
 
 def end(error: Exception | KeyboardInterrupt, *, debug: bool) -> int:
     """Tell on stderr how the work ended, and return the exit code."""
-    folder = None
+    folder: Path | None = None
     if isinstance(error, UnexpectedError):
-        error, folder = error.cause, error.folder
+        folder = error.folder
+        error = error.cause
     if isinstance(error, EdgepressError):
         return print_error(error, debug=debug)
     if isinstance(error, KeyboardInterrupt):
