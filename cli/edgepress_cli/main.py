@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -150,4 +151,6 @@ def entry() -> None:
     """The console script."""
     # Typer reads arguments with pydantic, whose search for plugins costs more than the reading.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # torch copies its own trees in a way that it has deprecated itself: nothing a user could mend.
+    warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
     sys.exit(main())
