@@ -1,5 +1,5 @@
 """Distillation: losses, and objectives made of them."""
 
-from edgepress.distill.objective import FEATURE_LOSSES, OUTPUT_LOSSES, Objective, Term, soft_targets
+from edgepress.distill.objective import FEATURE_LOSSES, OUTPUT_LOSSES, Objective, Term, make_objective, soft_targets
 
-__all__ = ["FEATURE_LOSSES", "OUTPUT_LOSSES", "Objective", "Term", "soft_targets"]
+__all__ = ["FEATURE_LOSSES", "OUTPUT_LOSSES", "Objective", "Term", "make_objective", "soft_targets"]

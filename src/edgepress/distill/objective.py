@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -56,9 +56,7 @@ class Term:
         self._check_settings()
 
     def _check_settings(self) -> None:
-        function = OUTPUT_LOSSES.get(self.loss) or FEATURE_LOSSES.get(self.loss)
-        parameters = inspect.signature(function).parameters.values() if function else ()
-        known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+        known = settings_of(self.loss)
         unknown = sorted(set(self.settings) - set(known))
         if unknown:
             raise UserError(f"loss {self.loss} has no setting {unknown[0]}", found=", ".join(unknown),
@@ -122,12 +120,54 @@ class Objective(nn.Module):
         return torch.stack(values).mean()
 
 
+class HasLoss(Protocol):
+    """What is needed of a task; `train.tasks.Task` is one."""
+
+    def loss(self, outputs: Any, goal: Tensor, label_smoothing: float = 0.0) -> Tensor: ...
+
+
+class Teaching(Protocol):
+    """What is needed of a recipe's `distill:`: which loss, its share of the whole, its temperature."""
+
+    @property
+    def loss(self) -> str: ...
+
+    @property
+    def weight(self) -> float: ...
+
+    @property
+    def temperature(self) -> float: ...
+
+
+def make_objective(task: HasLoss, teaching: Teaching | None, *, label_smoothing: float = 0.0) -> Objective:
+    """(1 - weight) x the task's loss + weight x the distillation loss; the task's loss alone without teaching."""
+
+    def task_loss(outputs: Any, goal: Tensor) -> Tensor:
+        return task.loss(outputs, goal, label_smoothing)
+
+    if teaching is None:
+        return Objective([Term(TASK)], task_loss)
+    return soft_targets(task_loss, loss=teaching.loss, weight=teaching.weight, temperature=teaching.temperature)
+
+
 def soft_targets(
-    task_loss: Callable[[Any, Tensor], Tensor] | None, *, weight: float = 0.9, temperature: float = 4.0
+    task_loss: Callable[[Any, Tensor], Tensor] | None,
+    *,
+    loss: str = "kd",
+    weight: float = 0.9,
+    temperature: float = 4.0,
 ) -> Objective:
-    """The classic mixture: (1 - weight) task loss + weight KD; KD alone without a task loss (unlabelled data)."""
-    kd = Term("kd", weight if task_loss else 1.0, {"temperature": temperature})
-    return Objective([Term(TASK, 1 - weight), kd] if task_loss else [kd], task_loss)
+    """(1 - weight) x task loss + weight x a loss on outputs; the latter alone without a task loss (unlabelled data)."""
+    softened = "temperature" in settings_of(loss)
+    teaching = Term(loss, weight if task_loss else 1.0, {"temperature": temperature} if softened else {})
+    return Objective([Term(TASK, 1 - weight), teaching] if task_loss else [teaching], task_loss)
+
+
+def settings_of(loss: str) -> list[str]:
+    """Names of the settings that a loss function takes; none for "task" and unknown names."""
+    function = OUTPUT_LOSSES.get(loss) or FEATURE_LOSSES.get(loss)
+    parameters = inspect.signature(function).parameters.values() if function else ()
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
 
 
 def _pick(outputs: Any, index: int) -> Tensor:
