@@ -1,5 +1,6 @@
 """A training run in progress: the mutable half of `fit`."""
 
+import copy
 import dataclasses
 import math
 import time
@@ -17,9 +18,10 @@ from edgepress.train.average import Average
 from edgepress.train.batches import Batch, Batches
 from edgepress.train.checkpoint import Checkpoint
 from edgepress.train.evaluate import evaluate_module
-from edgepress.train.job import Job
+from edgepress.train.job import Job, Scheduled
 from edgepress.train.network import Network, Teachers
 from edgepress.train.optimizer import load_state_tensors, make_optimizer, set_learning_rate, state_tensors
+from edgepress.train.options import TrainOptions
 from edgepress.train.progress import EpochLog, Progress, Reporter, log_from, write_log
 from edgepress.train.randomness import seed_of
 from edgepress.train.schedule import learning_rate
@@ -65,8 +67,8 @@ class Session:
         self.history, self.notes, self.resumed_at = History(), list[str](), 0
         self.network = Network(job.program, job.options, job.taps.student, tap=bool(job.taps))
         self.teachers = Teachers(job.teachers, job.options, job.taps.teacher, tap=bool(job.taps))
-        self.objective = job.objective
-        self._learned = _learned_by(job.objective, job.options)
+        self.objective = copy.deepcopy(job.objective) if isinstance(job.objective, torch.nn.Module) else job.objective
+        self._learned = _learned_by(self.objective, job.options)
         self.optimizer = make_optimizer([*self.network.parameters.values(), *self._learned.values()], job.options)
         self.scaler = torch.amp.GradScaler(job.options.device, enabled=job.options.amp == "fp16")
         self.average = Average(self.network.weights, job.options.ema) if job.options.ema else None
@@ -154,6 +156,8 @@ class Session:
         step = self.history.step
         torch.manual_seed(seed_of(self.options.seed, "step", step))
         set_learning_rate(self.optimizer, learning_rate(step, self.total, self.options))
+        if isinstance(self.objective, Scheduled):
+            self.objective.at(step / self.total)
         batch = self.batches.get(rows, step)
         loss = self._backward(batch)
         self._check_loss(loss)
@@ -190,7 +194,8 @@ class Session:
     def _clip(self) -> None:
         if self.options.clip:
             self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.network.parameters.values(), self.options.clip)
+            trained = [*self.network.parameters.values(), *self._learned.values()]
+            torch.nn.utils.clip_grad_norm_(trained, self.options.clip)
 
     @torch.no_grad()
     def _after_step(self, step: int) -> None:
@@ -298,7 +303,7 @@ class Session:
             )
 
 
-def _learned_by(objective: Any, options: Any) -> dict[str, Tensor]:
+def _learned_by(objective: Any, options: TrainOptions) -> dict[str, Tensor]:
     """Parameters of the objective itself (feature projections), moved to the device."""
     if not isinstance(objective, torch.nn.Module):
         return {}

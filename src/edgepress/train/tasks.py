@@ -21,7 +21,8 @@ class Task:
 
     Attributes:
         name: key in `TASKS`. metric: its name, with unit where it has one. higher_is_better: direction of the metric.
-        criterion: (first output, goal, label smoothing) -> scalar; see `loss`. make_metric: number of classes -> torchmetrics metric.
+        criterion: (first output, goal, label smoothing) -> scalar; see `loss`.
+        make_metric: number of classes -> torchmetrics metric.
         scores: (outputs, first input) -> what the metric compares with the targets.
         predict: outputs -> one decision per sample (or position): what paired comparisons count.
         class_dim: dimension of `outputs` that counts classes, `None` where targets are no labels.
