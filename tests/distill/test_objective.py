@@ -89,7 +89,7 @@ def test_taps_are_found_at_equal_resolutions(student: Program, teacher: Program)
     assert matching_taps(student, teacher, "relu_2", "relu_3") == (Tap("relu_2", "relu_3"),)
     with pytest.raises(UserError, match="do not pair up") as caught:
         matching_taps(student, teacher, "relu.*", "relu.*")
-    assert "3 nodes match 'relu.*' in the student" in caught.value.found
+    assert "3 student nodes match" in caught.value.found
     with pytest.raises(UserError, match="cannot read the pattern"):
         matching_taps(student, teacher, "(", "relu")
 

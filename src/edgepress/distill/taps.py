@@ -69,8 +69,7 @@ def matching_taps(student: Program, teacher: Program, student_pattern: str, teac
     if len(ours) != len(theirs) or not ours:
         raise UserError(
             "the tap patterns do not pair up",
-            found=f"{len(ours)} nodes match {student_pattern!r} in the student, {len(theirs)} {teacher_pattern!r} in the "
-            "teacher",
+            found=f"{len(ours)} student nodes match, {len(theirs)} teacher nodes match",
             expected="the same number of matches, at least one",
             fix="`edgepress inspect` lists the nodes",
         )
