@@ -1,6 +1,5 @@
 """A network in training: its weights by name, how it is called, and how it is put to the test."""
 
-import copy
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -49,7 +48,7 @@ class Network:
     def examiner(self, weights: Mapping[str, Tensor]) -> GraphModule:
         """A module in evaluation mode with a copy of `weights`, in full precision."""
         if self._examiner is None:
-            self._examiner = copy_for_evaluation(self._program).to(self._options.device)
+            self._examiner = self._program.detached_module().to(self._options.device)
             self._examined = weights_of(self._examiner, self._program)
         with torch.no_grad():
             for name, tensor in self._examined.items():
@@ -85,11 +84,6 @@ def _widened(value: Any) -> Any:
         return tuple(_widened(v) for v in value)
     half = isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16)
     return value.float() if half else value
-
-
-def copy_for_evaluation(program: Program) -> GraphModule:
-    """The program's module with its own copy of the weights, in evaluation mode."""
-    return copy.deepcopy(program.module())
 
 
 def placed(module: GraphModule, options: TrainOptions) -> GraphModule:

@@ -11,7 +11,7 @@ from edgepress.ir.program import Program
 from edgepress.train import checkpoint
 from edgepress.train.batches import Batch
 from edgepress.train.checkpoint import Checkpoint
-from edgepress.train.network import autocast, copy_for_evaluation, placed, to_float
+from edgepress.train.network import autocast, placed, to_float
 from edgepress.train.options import TrainOptions
 from edgepress.train.samples import Samples
 from edgepress.train.tapping import tapped
@@ -31,7 +31,7 @@ class Teachers:
         self, programs: tuple[Program, ...], options: TrainOptions, taps: tuple[str, ...], *, tap: bool
     ) -> None:
         self._options = options
-        modules = [placed(copy_for_evaluation(p), options) for p in programs]
+        modules = [placed(p.detached_module(), options) for p in programs]
         self._calls = [tapped(m, taps) if tap else m for m in modules]
         if tap and len(programs) > 1:
             raise UserError("several teachers cannot be tapped", found=f"{len(programs)} teachers", expected="one",
