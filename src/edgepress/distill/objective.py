@@ -12,6 +12,8 @@ from edgepress.distill.term import FEATURE_LOSSES, OUTPUT_LOSSES, TASK, USES_TAR
 from edgepress.errors import UserError
 from edgepress.ir.program import Program
 
+__all__ = ["FEATURE_LOSSES", "OUTPUT_LOSSES", "TASK", "Objective", "Term", "make_objective", "soft_targets"]
+
 TaskLoss = Callable[[Any, Tensor], Tensor]
 
 
