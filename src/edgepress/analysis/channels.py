@@ -132,9 +132,7 @@ def _components_of(trace: Trace, components: Atoms) -> dict[int, str]:
     return produced
 
 
-def _frozen_components(
-    trace: Trace, components: Atoms, produced: Mapping[int, str]
-) -> tuple[set[int], list[Refusal]]:
+def _frozen_components(trace: Trace, components: Atoms, produced: Mapping[int, str]) -> tuple[set[int], list[Refusal]]:
     """Components that must stay; one refusal per layer and reason."""
     stay: set[int] = set()
     reasons: dict[tuple[str, str, str], Refusal] = {}

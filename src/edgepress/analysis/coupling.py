@@ -240,7 +240,10 @@ def _grouped_query(trace: Trace, node: Node, tensors: list[Layout]) -> list[Layo
     query = trace.settle(query, at)
     heads, kv = atoms_of(query[at]), sizes(node.args[1])[at]
     if heads is None:
-        return [query, *(trace.fix_dims(t, [at], node, "query heads cannot be cut", "query heads") for t in (key, value))]
+        return [
+            query,
+            *(trace.fix_dims(t, [at], node, "query heads cannot be cut", "query heads") for t in (key, value)),
+        ]
     grid = heads.reshape(kv, -1)
     trace.tie(grid[:, :1], grid)
     for tensor in (key, value):

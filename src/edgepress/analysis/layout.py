@@ -142,9 +142,9 @@ def common_pieces(one: Sequence[int], other: Sequence[int]) -> list[int] | None:
 def refine(layout: Layout, position: int, pieces: Sequence[int]) -> Layout:
     """`layout` with the factors of dimension `position` split into `pieces` (a refinement of their sizes)."""
     queue = list(pieces)
-    while any(f.size != size for f, size in zip(layout[position], queue, strict=False)) or len(
-        layout[position]
-    ) != len(queue):
+    while any(f.size != size for f, size in zip(layout[position], queue, strict=False)) or len(layout[position]) != len(
+        queue
+    ):
         at = next(i for i, f in enumerate(layout[position]) if f.size != queue[i])
         layout = _split_factor(layout, position, at, _leading(queue[at:], layout[position][at].size))
     return layout

@@ -15,7 +15,6 @@ from edgepress.analysis.layout import (
     Block,
     Factor,
     Layout,
-    atoms_of,
     axes_in,
     blocks_of,
     common_pieces,
@@ -254,4 +253,3 @@ def _shared_blocks(layouts: Sequence[Layout]) -> list[list[Atoms]]:
 
 def _widest(dims: Sequence[tuple[Factor, ...]]) -> tuple[Factor, ...]:
     return next((dim for dim in dims if dim), ())
-

@@ -229,8 +229,7 @@ def _copy_graph(graph: Graph) -> tuple[Graph, dict[str, Node]]:
     output.meta = copy.copy(old_output.meta)
     for old, new in copied.items():
         new.meta = copy.copy(old.meta)
-        if new.name != old.name:
-            raise AssertionError(f"node {old.name} was renamed to {new.name} while copying")
+        new.name = old.name  # fx renames what shadows a Python builtin (`input`); torch.export does not
     return fresh, {new.name: new for new in copied.values()}
 
 

@@ -91,10 +91,11 @@ class PairedOutcomes(Record):
 
 
 class ClassOutcome(Record):
-    """Outcome of one class or slice, paired."""
+    """Outcome of one class or one slice of the data ("night", "speaker 7"), paired."""
 
     label: str
     outcomes: PairedOutcomes
+    kind: Literal["class", "slice"] = "class"
 
 
 class ForgottenSample(Record):

@@ -53,13 +53,17 @@ def _match(program: Program, norm: Node) -> Foldable | Refusal:
     """The pair to fold, or why not."""
     layer, names = norm.args[0], program.state_names()
     if not isinstance(layer, Node) or layer.target not in LAYERS:
-        return Refusal(norm.name, f"it reads {getattr(layer, 'target', layer)}", "a convolution or linear layer before it")
+        return Refusal(
+            norm.name, f"it reads {getattr(layer, 'target', layer)}", "a convolution or linear layer before it"
+        )
     if norm.args[5] is True:
         return Refusal(norm.name, "it is in training mode", "evaluation mode")
     if len(layer.users) > 1:
         return Refusal(norm.name, f"{layer.name} has {len(layer.users)} readers", "one reader, the batch norm")
     if layer.target == aten.linear.default and layer.meta["val"].dim() != 2:
-        return Refusal(norm.name, "the batch norm runs over positions of the linear layer, not its channels", "2-D input")
+        return Refusal(
+            norm.name, "the batch norm runs over positions of the linear layer, not its channels", "2-D input"
+        )
     return _check_weights(norm, layer, names) or Foldable(layer, norm)
 
 
@@ -70,7 +74,9 @@ def _check_weights(norm: Node, layer: Node, names: dict[str, str]) -> Refusal | 
             return Refusal(norm.name, f"{weight.name} is computed, not stored", "a stored tensor")
     for weight in weights:
         if isinstance(weight, Node) and len(weight.users) > 1:
-            return Refusal(norm.name, f"{names[weight.name]} is shared by {len(weight.users)} layers", "a weight of its own")
+            return Refusal(
+                norm.name, f"{names[weight.name]} is shared by {len(weight.users)} layers", "a weight of its own"
+            )
     if norm.args[3] is None or norm.args[4] is None:
         return Refusal(norm.name, "it keeps no running statistics", "running mean and variance")
     return None
@@ -97,7 +103,8 @@ def _rewrite(editor: Editor, names: dict[str, str], pair: Foldable) -> None:
         editor.set_tensor(names[bias_node.name], shift.to(weight.dtype))
     else:
         name = _free_name(editor, weight_name.removesuffix("weight") + "bias")
-        editor.set_arg(layer, 2, editor.add_tensor(name, shift.to(weight.dtype), parameter=True))
+        fresh = editor.add_tensor(name, shift.to(weight.dtype), parameter=True)
+        editor.set_target(layer, layer.target, (*layer.args[:2], fresh, *layer.args[3:]))  # type: ignore[arg-type]
     editor.replace_uses(norm, layer)
 
 

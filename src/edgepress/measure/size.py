@@ -1,0 +1,49 @@
+"""What an artifact weighs: on disk, and over the air."""
+
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgepress.errors import UserError
+from edgepress.measure.record import Measurement
+
+CHUNK = 1 << 20
+
+
+def measure_size(artifact: Path, *companions: Path) -> tuple[Measurement, ...]:
+    """`size_bytes` and `compressed_bytes` (zlib level 9, as an update over the air would be) of an artifact.
+
+    Args:
+        artifact: a file, or a folder, of which every file counts.
+        companions: further files it cannot run without (external data, the .bin beside an .xml).
+
+    Raises:
+        UserError: a file is not there.
+    """
+    files = [file for path in (artifact, *companions) for file in _files(path)]
+    size = sum(file.stat().st_size for file in files)
+    compressed = sum(map(_compressed, files))
+    method = f"{len(files)} file(s)"
+    return (
+        Measurement(name="size_bytes", value=size, unit="bytes", method=method, source="counted"),
+        Measurement(
+            name="compressed_bytes", value=compressed, unit="bytes", method=f"{method}, zlib level 9", source="counted"
+        ),
+    )
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if not path.exists():
+        raise UserError(f"no artifact at {path}", expected="a file or a folder")
+    if path.is_dir():
+        yield from sorted(file for file in path.rglob("*") if file.is_file())
+    else:
+        yield path
+
+
+def _compressed(path: Path) -> int:
+    """Bytes after zlib, one chunk in memory at a time."""
+    packer = zlib.compressobj(9)
+    with path.open("rb") as stream:
+        packed = sum(len(packer.compress(chunk)) for chunk in iter(lambda: stream.read(CHUNK), b""))
+    return packed + len(packer.flush())

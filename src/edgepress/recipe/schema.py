@@ -1,0 +1,104 @@
+"""The recipe as a whole, and its JSON Schema for editors."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeInt, PlainSerializer, PositiveInt, model_validator
+
+from edgepress.errors import UserError
+from edgepress.gate.budget import Budget, check_consistent
+from edgepress.recipe.data import Data
+from edgepress.recipe.model import ModelSource
+from edgepress.recipe.section import Section, problem
+from edgepress.recipe.steps import Step
+
+SCHEMA_VERSION = 1
+
+Task = Literal[
+    "classification",
+    "regression",
+    "segmentation",
+    "detection",
+    "reconstruction",
+    "language",
+    "sequence",
+]
+
+
+class LatencyPlan(Section):
+    """How latency is taken: `runs` timed after `warmup` untimed ones, interleaved with the baseline."""
+
+    runs: PositiveInt = 200
+    warmup: NonNegativeInt = 20
+    batch: PositiveInt = 1
+    threads: PositiveInt = 1
+
+
+class Measure(Section):
+    """What is measured on baseline and result; `latency: null` leaves it out."""
+
+    latency: LatencyPlan | None = LatencyPlan()
+    accuracy: bool = True
+    memory: bool = True
+
+
+def _limits_only(budget: Budget) -> dict[str, Any]:
+    return budget.model_dump(exclude_none=True)
+
+
+_WrittenBudget = Annotated[Budget, PlainSerializer(_limits_only, return_type=dict[str, Any])]
+
+
+class Recipe(Section):
+    """Everything a run needs to know.
+
+    Attributes:
+        name: names the run; also the default folder, `runs/<name>`.
+        seed: every random choice follows from it. threads: torch's, fixed so that results are reproducible.
+        steps: worked off in this order. targets: names of target files, or paths to them.
+        budgets: what the result may cost; judged by the gate.
+    """
+
+    schema_version: Literal[1] = Field(alias="schema")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    threads: PositiveInt = 2
+    model: ModelSource
+    data: Data = Data()
+    task: Task = "classification"
+    steps: tuple[Step, ...] = ()
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("local-cpu",)
+    measure: Measure = Measure()
+    budgets: tuple[_WrittenBudget, ...] = ()
+
+    @model_validator(mode="after")
+    def _data_for_every_need(self) -> "Recipe":
+        for number, item in enumerate(self.steps):
+            for need in sorted(item.config.needs()):
+                self._require(need, f"steps.{number}.{item.kind}", at=f"steps.{number}")
+        if self.measure.accuracy:
+            self._require("evaluate", "measure.accuracy", at="measure", way_out=", or set measure.accuracy to false")
+        return self
+
+    @model_validator(mode="after")
+    def _budgets_can_all_hold(self) -> "Recipe":
+        try:
+            check_consistent(self.budgets)
+        except UserError as error:
+            raise problem(error.what, at="budgets", found=error.found, expected=error.expected, fix=error.fix) from None
+        return self
+
+    def _require(self, need: str, who: str, *, at: str, way_out: str = "") -> None:
+        if getattr(self.data, need) is None:
+            raise problem(
+                f"{who} needs data.{need}",
+                at=at,
+                found=f"no data.{need}",
+                expected="a data source",
+                fix=f"add data.{need}, e.g. {{kind: npz, path: {need}.npz}}{way_out}",
+            )
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a recipe, for editors that complete and check YAML."""
+    schema = Recipe.model_json_schema(by_alias=True, mode="validation")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "edgepress recipe"}
