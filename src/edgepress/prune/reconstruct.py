@@ -30,7 +30,7 @@ from edgepress.prune.lockstep import Batches, Walker
 
 aten = torch.ops.aten
 ADDITIONS = (aten.add.Tensor, aten.add_.Tensor)
-POSITIONS = 256  # output positions per example that enter a fit; neighbours say nearly the same
+ROWS_PER_INPUT = 50  # rows of a regression per unknown: more cost time and gain nothing measurable
 RIDGE = 1e-4  # relative to the mean of the Gram matrix' diagonal
 
 
@@ -144,9 +144,7 @@ def _stays(groups: ChannelGroups, atoms: Mask, node: Node, dim: int) -> Tensor |
     return torch.from_numpy(np.flatnonzero(atoms[found]))
 
 
-def _refit(
-    site: Site, first: Walker, second: Walker, names: dict[str, str], stays: Tensor | None
-) -> dict[str, Tensor]:
+def _refit(site: Site, first: Walker, second: Walker, names: dict[str, str], stays: Tensor | None) -> dict[str, Tensor]:
     """The new weights of one site, also written into the walker of the smaller network."""
     layer = site.layer
     bound = arguments(layer)
@@ -154,11 +152,13 @@ def _refit(
     scale = _scale(site, second, names)
     dim = _channel_dim(site)
     sums = _Sums.zero(second.state[weight_name])
+    examples = sum(len(z) for z in second.values(site.anchor.name))
+    per_example = max(1, ROWS_PER_INPUT * len(sums.x) // examples)
     for x, z, z_now in zip(
         second.values(_source(site).name), first.values(site.anchor.name), second.values(site.anchor.name), strict=True
     ):
         goal = z if stays is None else z.index_select(dim, stays)
-        sums.add(*_rows(layer, x, goal - z_now))
+        sums.add(*_rows(layer, x, goal - z_now, per_example))
     shift_name = _shift_name(site, names)
     delta, shift = sums.solve(scale, with_shift=shift_name is not None)
     weight = second.state[weight_name]
@@ -185,20 +185,25 @@ def _shift_name(site: Site, names: dict[str, str]) -> str | None:
     return names[node.name] if isinstance(node, Node) and len(node.users) == 1 else None
 
 
-def _rows(layer: Node, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
-    """(rows, in) what the layer reads at each position and (rows, out) what is missing there."""
+def _rows(layer: Node, x: Tensor, residual: Tensor, per_example: int) -> tuple[Tensor, Tensor]:
+    """(rows, in) what the layer reads at each position and (rows, out) what is missing there.
+
+    Of a convolution about `per_example` positions, on a grid of random offset: neighbours say nearly the same.
+    """
     if layer.target == aten.linear.default:
         return x.reshape(-1, x.shape[-1]), residual.reshape(-1, residual.shape[-1])
     bound = arguments(layer)
     kernel = bound["weight"].meta["val"].shape[2:]
     height, width = residual.shape[2:]
-    step = max(1, int((height * width / POSITIONS) ** 0.5))
+    step = max(1, int((height * width / per_example) ** 0.5))
     up, left = (int(torch.randint(step, ())) for _ in range(2))
     (sy, sx), (py, px) = bound["stride"], bound["padding"]
     padded = F.pad(x, (px, px, py, py))[:, :, up * sy :, left * sx :]
     patches = F.unfold(padded, tuple(kernel), dilation=bound["dilation"], stride=(sy * step, sx * step))
     wanted = residual[:, :, up::step, left::step]
-    return patches.transpose(1, 2).reshape(-1, patches.shape[1]), wanted.permute(0, 2, 3, 1).reshape(-1, wanted.shape[1])
+    return patches.transpose(1, 2).reshape(-1, patches.shape[1]), wanted.permute(0, 2, 3, 1).reshape(
+        -1, wanted.shape[1]
+    )
 
 
 @dataclass
