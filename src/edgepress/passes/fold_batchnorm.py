@@ -1,7 +1,7 @@
 """Fold batch norms into the convolution or linear layer before them.
 
-y = gamma * (conv(x) - mean) / sqrt(var + eps) + beta is again a convolution, with weight * k and (bias - mean) * k + beta
-for k = gamma / sqrt(var + eps).
+y = gamma * (conv(x) - mean) / sqrt(var + eps) + beta is again a convolution, with weight * k and
+(bias - mean) * k + beta for k = gamma / sqrt(var + eps).
 """
 
 import torch
@@ -61,7 +61,9 @@ def _fold(editor: Editor, program: Program, norm: Node) -> None:
     bias_node = layer.args[2] if len(layer.args) > 2 else None
     bias = _tensor(program, bias_node)
     shift = ((0.0 if bias is None else bias) - mean) * gain + (0.0 if beta is None else beta)
-    weight = names[layer.args[1].name]  # type: ignore[union-attr]
+    weight_node = layer.args[1]
+    assert isinstance(weight_node, Node)
+    weight = names[weight_node.name]
     axis = FOLDABLE[op_name(layer)]
     tensor = editor.state[weight]
     editor.set_tensor(weight, tensor.double().movedim(axis, -1).mul(gain.double()).movedim(-1, axis).to(tensor.dtype))
