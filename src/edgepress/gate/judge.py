@@ -1,6 +1,6 @@
 """Evidence held against budgets: the one function a gate needs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from edgepress.errors import UserError
@@ -16,11 +16,11 @@ from edgepress.gate.finding import (
     worst_accuracy,
     worst_drop,
 )
-from edgepress.gate.metrics import ACCURACY_NAMES, WORST_OF, check_known, find, is_machine_bound
+from edgepress.gate.metrics import ACCURACY_NAMES, WORST_OF, check_known, find, is_machine_bound, percentile_share
 from edgepress.gate.verdict import Judgement, Outcome, Verdict
 from edgepress.gate.wording import describe
 from edgepress.measure.record import ClassOutcome, Evidence, Measurement, Subject
-from edgepress.measure.stats.proportions import Interval, normal_quantile, samples_to_decide
+from edgepress.measure.stats.proportions import Interval, normal_quantile, samples_for_percentile, samples_to_decide
 
 FLOORS: frozenset[LimitKind] = frozenset({"min", "min_ratio"})
 RELATIVE: frozenset[LimitKind] = frozenset({"max_ratio", "min_ratio", "max_drop"})
@@ -31,7 +31,8 @@ class Reference(NamedTuple):
 
     Attributes:
         subject: its measurements. label: its name in words.
-        machine_class: where its timings were taken. paired: whether its samples were taken together with the model's.
+        machine_class: where its timings were taken.
+        paired: whether it is of the same run, its samples taken together with the model's.
     """
 
     subject: Subject
@@ -64,15 +65,18 @@ def judge(
     reference: Reference | None = None,
     *,
     false_alarm_rate: float = 0.05,
+    level: Callable[[float], float] | None = None,
 ) -> Judgement:
     """One verdict per limit.
 
     Args:
         reference: what relative limits are held against; the evidence's own baseline if `None`.
         false_alarm_rate: the chance, at most, that the gate fails a model that keeps all budgets, and likewise that it
-            passes one that breaks a budget. Failing on any of m noisy limits must be m times rarer for each (Bonferroni;
-            exact limits, such as sizes, use none of it); passing needs all of them, so that each may err at the whole rate
-            (an intersection-union test, Berger 1982, Technometrics 24).
+            passes one that breaks a budget. Failing on any of m noisy limits must be m times rarer for each of them
+            (Bonferroni; exact limits, such as sizes, use none of it). Passing needs all of them, so that each may err
+            at the whole rate (intersection-union test, Berger 1982, Technometrics 24).
+        level: for data that is looked at repeatedly: the level of this look for a given error rate over all looks.
+            Applies to measured times and energies alone, since nothing else grows between looks.
 
     Raises:
         UserError: an unknown metric, or budgets that contradict one another.
@@ -81,12 +85,13 @@ def judge(
     against = reference or own_baseline(evidence)
     checks = [_check(evidence, budget, kind, against) for budget in budgets for kind in budget.limits]
     noisy = sum(_is_noisy(check) for check in checks)
-    rates = ErrorRates(fail=false_alarm_rate / max(1, noisy), passing=false_alarm_rate)
+    shared = ErrorRates(fail=false_alarm_rate / max(1, noisy), passing=false_alarm_rate)
+    looked_at = ErrorRates(*map(level, shared)) if level else shared
     return Judgement(
         subject=evidence.compressed.name or evidence.name,
         reference=against.label,
         false_alarm_rate=false_alarm_rate,
-        verdicts=tuple(_verdict(evidence, check, against, rates) for check in checks),
+        verdicts=tuple(_verdict(evidence, c, against, looked_at if _is_repeated(c) else shared) for c in checks),
     )
 
 
@@ -120,6 +125,10 @@ def _refuse_group_ratio(budget: Budget, kind: LimitKind) -> None:
 def _is_noisy(check: Check) -> bool:
     sides = (check.measurement, check.reference if check.kind in RELATIVE else None)
     return bool(check.groups) or any(side is not None and not is_exact(side) for side in sides)
+
+
+def _is_repeated(check: Check) -> bool:
+    return check.measurement is not None and is_machine_bound(check.measurement)
 
 
 def _verdict(evidence: Evidence, check: Check, against: Reference, rates: ErrorRates) -> Verdict:
@@ -188,7 +197,7 @@ def _finding(evidence: Evidence, check: Check, against: Reference, error_rate: f
         return estimate(check.measurement, error_rate)
     assert check.reference is not None
     if check.kind == "max_drop":
-        return drop(check.reference, check.measurement, error_rate)
+        return drop(check.reference, check.measurement, error_rate, same_run=against.paired)
     return ratio(check.reference, check.measurement, error_rate, paired=against.paired)
 
 
@@ -224,6 +233,7 @@ def _more_samples(check: Check, finding: Finding, rates: ErrorRates) -> int | No
     above = value > check.limit
     facing, error_rate = (low if above else high), rates.fail if above != (check.kind in FLOORS) else rates.passing
     if facing is None:
-        return None
+        share = percentile_share(check.budget.metric)
+        return samples_for_percentile(share, error_rate) - finding.n if share else None
     error = abs(facing - value) / normal_quantile(error_rate)
     return samples_to_decide(value - check.limit, error, finding.n, error_rate)

@@ -14,7 +14,8 @@ ACCURACY_NAMES = frozenset({"accuracy", "top1", "top1_accuracy"})
 """Metrics that `Evidence.paired` speaks about."""
 
 KNOWN = frozenset(
-    {"size_bytes", "params", "macs", "flash_bytes", "ram_bytes", "peak_ram_bytes", "latency_ms", "latency_p50_ms"}
+    {"size_bytes", "compressed_bytes", "params", "macs", "operators", "largest_activation_bytes", "latency_ms"}
+    | {"flash_bytes", "ram_bytes", "peak_ram_bytes", "latency_p50_ms"}
     | {"latency_p90_ms", "latency_p95_ms", "latency_p99_ms", "throughput", "energy_mj", "accuracy", "churn"}
     | {"parity_max_abs", "parity_flip_rate", *WORST_OF}
 )
@@ -58,20 +59,21 @@ def find(subject: Subject, evidence: Evidence | None, metric: str, target: str =
 
 
 def _percentile(subject: Subject, metric: str, target: str) -> Measurement | None:
-    """`latency_p99_ms` from the samples of `latency_ms`."""
+    """`latency_p99_ms` from the samples of `latency_ms`; its limits follow from the samples too."""
     match = _PERCENTILE.fullmatch(metric)
     whole = match and subject.measurement(f"{match['stem']}_{match['unit']}", target)
     if not match or not whole or not whole.samples:
         return None
-    from edgepress.measure.stats.quantities import quantile
-
-    share = float(match["share"].replace("_", ".")) / 100
-    value, low, high = quantile(whole.samples, share, 0.025)
-    n = len(whole.samples)
-    update: dict[str, object] = {"name": metric, "value": value, "low": low, "high": high, "samples": (), "n": n}
-    if high is None or low is None:
-        update |= {"value": None, "low": None, "high": None, "reason": f"{n} samples do not support this percentile"}
+    ordered = sorted(whole.samples)
+    value = ordered[min(len(ordered) - 1, int(percentile_share(metric) * len(ordered)))]
+    update = {"name": metric, "value": value, "low": None, "high": None, "n": len(ordered)}
     return whole.model_copy(update=update)
+
+
+def percentile_share(metric: str) -> float:
+    """0.99 for `latency_p99_ms`, 0 for a metric that is no percentile."""
+    match = _PERCENTILE.fullmatch(metric)
+    return float(match["share"].replace("_", ".")) / 100 if match else 0.0
 
 
 def _layer_total(field: str) -> Callable[[Subject, Evidence | None], Measurement | None]:

@@ -5,28 +5,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from edgepress import targets
 from edgepress.errors import MissingTool, ToolError, UserError
 from edgepress.targets.runtimes import open_session
-
-WEIGHT = np.arange(6, dtype=np.float32).reshape(3, 2)
-
-
-@pytest.fixture
-def matmul(tmp_path: Path) -> Path:
-    """y = x @ WEIGHT with x of shape (N, 3)."""
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"])],
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2])],
-        [numpy_helper.from_array(WEIGHT, "w")],
-    )
-    path = tmp_path / "matmul.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
-    return path
 
 
 @pytest.fixture
@@ -34,10 +17,10 @@ def target() -> targets.Target:
     return targets.load("local-cpu")
 
 
-def test_runs_and_describes_itself(matmul: Path, target: targets.Target) -> None:
+def test_runs_and_describes_itself(matmul: Path, weight: np.ndarray, target: targets.Target) -> None:
     session = open_session(matmul, target)
     x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
-    np.testing.assert_allclose(session.run({"x": x})[0], x @ WEIGHT, rtol=1e-6)
+    np.testing.assert_allclose(session.run({"x": x})[0], x @ weight, rtol=1e-6)
     assert (session.input_names, session.output_names) == (("x",), ("y",))
     assert "onnxruntime" in session.describe()
     assert "1 thread" in session.describe()

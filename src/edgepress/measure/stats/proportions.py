@@ -137,3 +137,8 @@ def samples_to_decide(
         return None
     needed_error = abs(distance) / (normal_quantile(error_rate) + normal_quantile(1 - power))
     return max(1, math.ceil(n * (standard_error / needed_error) ** 2) - n)
+
+
+def samples_for_percentile(share: float, error_rate: float) -> int:
+    """Fewest samples whose extremes bound a quantile: share**n and (1 - share)**n are at most `error_rate`."""
+    return math.ceil(math.log(error_rate) / math.log(max(share, 1 - share)))

@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepress.errors import UserError
-from edgepress.targets.runtimes.session import Array, Session
+from edgepress.targets.runtimes.inputs import Array, InputSpec, made_up_inputs
+from edgepress.targets.runtimes.session import Session
 
 if TYPE_CHECKING:
     from edgepress.targets.target import Target
 
-__all__ = ["Array", "Session", "import_runtime", "open_session"]
+__all__ = ["Array", "InputSpec", "Session", "import_runtime", "made_up_inputs", "open_session"]
 
 # Runtime -> (module with `import_runtime()` and `open_session(artifact, target)`, endings of the files it takes).
 # The modules are imported on use: each is the only door to its third party.
 RUNTIMES = {
     "onnxruntime": ("edgepress.targets.runtimes.onnxruntime_session", (".onnx", ".ort")),
+    "openvino": ("edgepress.targets.runtimes.openvino_session", (".xml", ".onnx")),
+    "torch": ("edgepress.targets.runtimes.torch_session", (".pt2", "")),
 }
 
 
@@ -63,7 +66,7 @@ def _runtime(target: Target) -> tuple[str, tuple[str, ...]]:
 def _check_file(artifact: Path, target: Target, endings: tuple[str, ...]) -> None:
     if not artifact.exists():
         raise UserError(f"no artifact at {artifact}", expected=f"a {' or '.join(endings)} file")
-    if artifact.suffix not in endings:
+    if artifact.suffix not in endings or artifact.is_dir() != (artifact.suffix == ""):
         raise UserError(
             f"{target.runtime} cannot run {artifact.name}",
             found=f"a {artifact.suffix or 'nameless'} file",

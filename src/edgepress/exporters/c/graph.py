@@ -1,0 +1,240 @@
+"""The integer graph: what the C generator starts from, whatever the model was written in.
+
+A graph is a list of operators in execution order over named tensors. Activations are int8; shapes carry a leading
+batch of 1; rank-4 tensors are NHWC and rank-3 tensors NWC. Everything that decides a bit of the result is an integer
+here (multipliers, shifts, tables): scales are kept only to read inputs and outputs as real numbers.
+
+real value = scale * (integer - zero_point)
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.generic]
+DType = Literal["int8", "int32"]
+ITEM_SIZE = {"int8": 1, "int32": 4}
+FULL_RANGE = (-128, 127)
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """A value: an activation, or a constant if `data` is there.
+
+    Attributes:
+        shape: all dimensions, batch (1) included for activations.
+        scale: per tensor, or one per output channel for weights. zero_point: 0 for weights.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: DType = "int8"
+    scale: tuple[float, ...] = (1.0,)
+    zero_point: int = 0
+    data: Array | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * ITEM_SIZE[self.dtype]
+
+
+@dataclass(frozen=True)
+class Rescale:
+    """Integer form of a positive real factor: `multiplier * 2**(shift - 31)`, one per channel or one for all.
+
+    multiplier is in [2**30, 2**31) or 0; shift > 0 shifts left before, shift < 0 shifts right after the product.
+    """
+
+    multiplier: tuple[int, ...]
+    shift: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Op:
+    """One operator; `name` is that of the node in the source model, for messages and per-layer figures."""
+
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv(Op):
+    """Convolution. inputs: x [1,H,W,C], weight [O,KH,KW,C/groups], bias [O]. pads: top, left, bottom, right."""
+
+    rescale: Rescale
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    groups: int = 1
+    clamp: tuple[int, int] = FULL_RANGE
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvTranspose(Op):
+    """Transposed convolution. weight [O,KH,KW,C]; out[y*stride - pad + k] += x[y] * w[k]. Layout as in `Conv`."""
+
+    rescale: Rescale
+    stride: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    clamp: tuple[int, int] = FULL_RANGE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dense(Op):
+    """Matrix product over the last axis. inputs: x [...,I], weight [O,I], bias [O]; output [...,O]."""
+
+    rescale: Rescale
+    clamp: tuple[int, int] = FULL_RANGE
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatMul(Op):
+    """Batched product of two activations: a [...,M,K] with b [...,K,N] (or [...,N,K] if `transpose_b`)."""
+
+    rescale: Rescale
+    transpose_b: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arithmetic(Op):
+    """Element-wise a+b, a-b (both operands rescaled to a common fixed point first) or a*b; b may be broadcast.
+
+    add/sub: y = output(left(a << left_shift) +- right(b << left_shift)) + zero point. mul: y = output(a * b).
+    """
+
+    kind: Literal["add", "sub", "mul"]
+    output_rescale: Rescale
+    left: Rescale = Rescale((0,), (0,))
+    right: Rescale = Rescale((0,), (0,))
+    left_shift: int = 20
+    clamp: tuple[int, int] = FULL_RANGE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool(Op):
+    """Average (rounded half away from zero, over the window's inside) or maximum pooling; x and y share a scale."""
+
+    kind: Literal["average", "max"]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    count_padding: bool = False
+    clamp: tuple[int, int] = FULL_RANGE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean(Op):
+    """Mean over all but the first and the last axis, with a change of scale: y = rescale(sum(x - zero point))."""
+
+    rescale: Rescale
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lookup(Op):
+    """Any int8 -> int8 function, element by element: y = table[x + 128] (relu, sigmoid, hard-swish, a new scale)."""
+
+    function: str
+    table: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Softmax(Op):
+    """Softmax over the last axis in Q5.26; output scale 1/256, zero point -128. See `arithmetic.softmax`."""
+
+    multiplier: int
+    left_shift: int
+    diff_min: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reshape(Op):
+    """The same bytes under another shape; costs nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transpose(Op):
+    """perm[i]: which input axis becomes output axis i."""
+
+    perm: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concat(Op):
+    """All inputs share the output's scale and zero point."""
+
+    axis: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice(Op):
+    """y[i] = x[start + i * step] in every axis; the output's shape says how far."""
+
+    start: tuple[int, ...]
+    step: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pad(Op):
+    """(before, after) per axis; `value` is an int8."""
+
+    pads: tuple[tuple[int, int], ...]
+    value: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resize(Op):
+    """Nearest neighbour: y[i, j] = x[rows[i], columns[j]]."""
+
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Operators in order, tensors by name; inputs and outputs are int8 activations.
+
+    source: what it was made from. rounding: which integer arithmetic defines the result (see `arithmetic`).
+    """
+
+    name: str
+    tensors: dict[str, Tensor]
+    ops: tuple[Op, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    def tensor(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def constant(self, name: str) -> Array:
+        """The data of a constant tensor."""
+        data = self.tensors[name].data
+        if data is None:
+            raise KeyError(f"{name} is not a constant")
+        return data
+
+    def activations(self, op: Op) -> tuple[str, ...]:
+        """Names of the op's inputs that are computed, not constant."""
+        return tuple(name for name in op.inputs if self.tensors[name].data is None)
+
+
+def macs(graph: Graph, op: Op) -> int:
+    """Multiply-accumulates of one operator, padding included."""
+    out = graph.tensor(op.output).size
+    if isinstance(op, Conv):
+        return out * int(np.prod(graph.tensor(op.inputs[1]).shape[1:]))
+    if isinstance(op, Dense):
+        return out * graph.tensor(op.inputs[1]).shape[1]
+    if isinstance(op, MatMul):
+        return out * graph.tensor(op.inputs[0]).shape[-1]
+    if isinstance(op, ConvTranspose):
+        return graph.tensor(op.inputs[0]).size * int(np.prod(graph.tensor(op.inputs[1]).shape[:3]))
+    return 0

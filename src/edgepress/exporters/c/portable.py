@@ -1,0 +1,258 @@
+"""Lowering every operator to the portable C99 kernels: correct everywhere, the definition for the optimised ones."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from edgepress.errors import UserError
+from edgepress.exporters.c import graph as g
+from edgepress.exporters.c.calls import Call, Constant, In, Layer, Out, Overlap, Ref, Scratch, first_reads, pixel_lead
+from edgepress.exporters.c.graph import Array
+
+ADD_TABLES = 2 * 256 * 4
+AXES = 5  # of ep_move
+
+
+def lower(graph: g.Graph, op: g.Op) -> Layer:
+    """The portable form of one operator."""
+    return _RULES[type(op)](graph, op)
+
+
+def spread(factor: g.Rescale, channels: int) -> tuple[Array, Array]:
+    """(multiplier, right shift) per channel. A factor of zero keeps a right shift, so that fast paths may take it."""
+    multiplier = np.resize(np.asarray(factor.multiplier, np.int64), channels)
+    shift = np.resize(-np.asarray(factor.shift, np.int64), channels)
+    return multiplier, np.where(multiplier == 0, np.maximum(shift, 2), shift)
+
+
+def folded_bias(graph: g.Graph, op: g.Conv | g.Dense) -> Array:
+    """bias - zero point * sum of weights: the kernels multiply raw inputs. Refuses sums that int32 cannot hold."""
+    weight = graph.constant(op.inputs[1]).astype(np.int64)
+    weight = weight.reshape(weight.shape[0], -1)
+    bias = graph.constant(op.inputs[2]) - graph.tensor(op.inputs[0]).zero_point * weight.sum(axis=1)
+    reach = np.abs(bias) + 128 * np.abs(weight).sum(axis=1)
+    if reach.max(initial=0) >= 2**31:
+        raise UserError(
+            f"{op.name}: the sum of products may leave 32 bits",
+            found=f"up to {reach.max()} in channel {reach.argmax()}",
+            expected="below 2147483648",
+            fix="quantize this layer with larger scales, or split its input channels",
+        )
+    return bias
+
+
+def channel_constants(graph: g.Graph, op: g.Conv | g.Dense) -> tuple[Constant, Constant, Constant]:
+    """bias, multiplier and right shift of each output channel."""
+    bias = folded_bias(graph, op)
+    multiplier, shift = spread(op.rescale, len(bias))
+    return (
+        Constant("bias", "int32_t", bias),
+        Constant("multiplier", "int32_t", multiplier),
+        Constant("shift", "int8_t", shift),
+    )
+
+
+CHANNEL_REFS: dict[str, Ref] = {name: Ref(name) for name in ("weight", "bias", "multiplier", "shift")}
+
+
+def conv_fields(graph: g.Graph, op: g.Conv | g.ConvTranspose) -> dict[str, int | Ref | tuple[int, ...]]:
+    """The `ep_conv` struct of a layer."""
+    x, weight, y = graph.tensor(op.inputs[0]), graph.tensor(op.inputs[1]), graph.tensor(op.output)
+    dilation = op.dilation if isinstance(op, g.Conv) else (1, 1)
+    names = (
+        "in_h in_w in_c out_h out_w out_c kernel_h kernel_w stride_h stride_w dilation_h dilation_w "
+        "pad_top pad_left groups in_zero out_zero low high"
+    ).split()
+    groups = op.groups if isinstance(op, g.Conv) else 1
+    values = (*x.shape[1:], *y.shape[1:], *weight.shape[1:3], *op.stride, *dilation, *op.pads[:2], groups)
+    return {**CHANNEL_REFS, **dict(zip(names, (*values, x.zero_point, y.zero_point, *op.clamp), strict=True))}
+
+
+def _conv(graph: g.Graph, op: g.Conv) -> Layer:
+    x, weight, y = graph.tensor(op.inputs[0]), graph.tensor(op.inputs[1]), graph.tensor(op.output)
+    constants = (Constant("weight", "int8_t", graph.constant(weight.name)), *channel_constants(graph, op))
+    call = Call("ep_conv_ref", "ep_conv_ref.h", (In(x.name), Out(y.name)), "ep_conv", conv_fields(graph, op))
+    lead = pixel_lead(first_reads(op, x.shape, y.shape), y.shape[3], 1, reads_before_writes=False)
+    return Layer(op, (call,), constants, overlaps={x.name: Overlap(lead)}, kernel="conv, plain loops")
+
+
+def _conv_transpose(graph: g.Graph, op: g.ConvTranspose) -> Layer:
+    x, weight, y = graph.tensor(op.inputs[0]), graph.tensor(op.inputs[1]), graph.tensor(op.output)
+    multiplier, shift = spread(op.rescale, y.shape[3])
+    constants = (
+        Constant("weight", "int8_t", graph.constant(weight.name)),
+        Constant("bias", "int32_t", graph.constant(op.inputs[2])),
+        Constant("multiplier", "int32_t", multiplier),
+        Constant("shift", "int8_t", shift),
+    )
+    arguments = (In(x.name), Out(y.name))
+    call = Call("ep_conv_transpose_ref", "ep_conv_transpose_ref.h", arguments, "ep_conv", conv_fields(graph, op))
+    return Layer(op, (call,), constants, kernel="transposed conv, plain loops")
+
+
+def dense_fields(graph: g.Graph, op: g.Dense) -> dict[str, int | Ref | tuple[int, ...]]:
+    x, weight, y = graph.tensor(op.inputs[0]), graph.tensor(op.inputs[1]), graph.tensor(op.output)
+    out_c, in_c = weight.shape
+    low, high = op.clamp
+    sizes = {"rows": x.size // in_c, "in_c": in_c, "out_c": out_c}
+    return {**CHANNEL_REFS, **sizes, "out_zero": y.zero_point, "low": low, "high": high}
+
+
+def _dense(graph: g.Graph, op: g.Dense) -> Layer:
+    constants = (Constant("weight", "int8_t", graph.constant(op.inputs[1])), *channel_constants(graph, op))
+    arguments = (In(op.inputs[0]), Out(op.output))
+    call = Call("ep_dense_ref", "ep_dense_ref.h", arguments, "ep_dense", dense_fields(graph, op))
+    return Layer(op, (call,), constants, kernel="dense, plain loops")
+
+
+def _single(factor: g.Rescale, prefix: str = "") -> dict[str, int]:
+    multiplier, shift = spread(factor, 1)
+    return {f"{prefix}multiplier": int(multiplier[0]), f"{prefix}shift": int(shift[0])}
+
+
+def _matmul(graph: g.Graph, op: g.MatMul) -> Layer:
+    a, b, y = (graph.tensor(name) for name in (*op.inputs, op.output))
+    m, k, n = a.shape[-2], a.shape[-1], y.shape[-1]
+    steps = (1, k) if op.transpose_b else (n, 1)
+    fields = {"batch": y.size // (m * n), "m": m, "k": k, "n": n, "b_step_k": steps[0], "b_step_n": steps[1]}
+    zeros = {"a_zero": a.zero_point, "b_zero": b.zero_point, "out_zero": y.zero_point}
+    arguments = (In(a.name), In(b.name), Out(y.name))
+    call = Call("ep_matmul_ref", "ep_matmul_ref.h", arguments, "ep_matmul", {**fields, **zeros, **_single(op.rescale)})
+    return Layer(op, (call,), kernel="matmul, plain loops")
+
+
+def _arithmetic(graph: g.Graph, op: g.Arithmetic) -> Layer:
+    a, b, y = (graph.tensor(name) for name in (*op.inputs, op.output))
+    low, high = op.clamp
+    fields = {"size": y.size, "repeat": b.size, "a_zero": a.zero_point, "b_zero": b.zero_point}
+    fields |= {"out_zero": y.zero_point, "low": low, "high": high, **_single(op.output_rescale)}
+    constants = () if b.data is None else (Constant("operand", "int8_t", b.data),)
+    operand = In(b.name) if b.data is None else Ref("operand")
+    arguments = (In(a.name), operand, Out(y.name))
+    overlaps = {name: Overlap(0) for name in op.inputs if graph.tensor(name).size == y.size}
+    if op.kind == "mul":
+        call = Call("ep_mul_ref", "ep_mul.h", arguments, "ep_mul", dict(fields))
+        return Layer(op, (call,), constants, overlaps=overlaps, kernel="mul")
+    fields |= {**_single(op.left, "a_"), **_single(op.right, "b_"), "left_shift": op.left_shift}
+    fields |= {"b_sign": 1 if op.kind == "add" else -1}
+    call = Call("ep_add_ref", "ep_add.h", (*arguments, Scratch("int32_t")), "ep_add", dict(fields))
+    return Layer(op, (call,), constants, ADD_TABLES, overlaps, kernel="add by tables")
+
+
+def _pool(graph: g.Graph, op: g.Pool) -> Layer:
+    x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
+    divisor = op.kernel[0] * op.kernel[1] if op.count_padding else 0
+    names = "in_h in_w channels out_h out_w kernel_h kernel_w stride_h stride_w pad_top pad_left zero divisor low high"
+    values = (*x.shape[1:], *y.shape[1:3], *op.kernel, *op.stride, *op.pads[:2], x.zero_point, divisor, *op.clamp)
+    fields = dict(zip(names.split(), values, strict=True))
+    call = Call(f"ep_pool_{op.kind}", "ep_pool.h", (In(x.name), Out(y.name)), "ep_pool", dict(fields))
+    lead = pixel_lead(first_reads(op, x.shape, y.shape), y.shape[3], 1, reads_before_writes=False)
+    return Layer(op, (call,), overlaps={x.name: Overlap(lead)}, kernel=f"{op.kind} pool")
+
+
+def _mean(graph: g.Graph, op: g.Mean) -> Layer:
+    x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
+    fields = {"rows": x.size // x.shape[-1], "channels": x.shape[-1], "zero": x.zero_point, "out_zero": y.zero_point}
+    call = Call("ep_mean_ref", "ep_mean.h", (In(x.name), Out(y.name)), "ep_mean", {**fields, **_single(op.rescale)})
+    return Layer(op, (call,), kernel="mean")
+
+
+def _lookup(graph: g.Graph, op: g.Lookup) -> Layer:
+    size = graph.tensor(op.output).size
+    arguments = (Ref("table"), In(op.inputs[0]), Out(op.output), size)
+    table = Constant("table", "int8_t", np.asarray(op.table))
+    call = Call("ep_lookup", "ep_lookup.h", arguments)
+    return Layer(op, (call,), (table,), overlaps={op.inputs[0]: Overlap(0)}, kernel=f"{op.function} by table")
+
+
+def _softmax(graph: g.Graph, op: g.Softmax) -> Layer:
+    y = graph.tensor(op.output)
+    fields = {"rows": y.size // y.shape[-1], "length": y.shape[-1], "multiplier": op.multiplier}
+    fields |= {"left_shift": op.left_shift, "diff_min": op.diff_min}
+    call = Call("ep_softmax_ref", "ep_softmax.h", (In(op.inputs[0]), Out(op.output)), "ep_softmax", dict(fields))
+    return Layer(op, (call,), kernel="softmax")
+
+
+def _reshape(graph: g.Graph, op: g.Reshape) -> Layer:
+    return Layer(op, (), overlaps={op.inputs[0]: Overlap(0)}, kernel="alias")
+
+
+def _strides(shape: tuple[int, ...]) -> list[int]:
+    return [int(np.prod(shape[i + 1 :], dtype=np.int64)) for i in range(len(shape))]
+
+
+def _move(
+    op: g.Op, x: str, counts: tuple[int, ...], steps: list[int], to: list[int], *, source: int = 0, target: int = 0
+) -> Call:
+    """An `ep_move` of `counts` elements per axis; leading axes are filled up with ones."""
+    axes = [(c, f, t) for c, f, t in zip(counts, steps, to, strict=True) if c != 1]
+    axes = [(1, 0, 0)] * (AXES - len(axes)) + axes
+    if len(axes) > AXES:
+        raise UserError(
+            f"{op.name}: too many axes to move", found=f"{len(axes)} axes above 1", expected=f"up to {AXES}"
+        )
+    columns = [tuple(column) for column in zip(*axes, strict=True)]
+    fields: dict[str, int | Ref | tuple[int, ...]] = dict(zip(("count", "from", "to"), columns, strict=True))
+    fields |= {"source": source, "target": target}
+    return Call("ep_move_run", "ep_move.h", (In(x), Out(op.output)), "ep_move", fields)
+
+
+def _transpose(graph: g.Graph, op: g.Transpose) -> Layer:
+    x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
+    steps = _strides(x.shape)
+    call = _move(op, x.name, y.shape, [steps[axis] for axis in op.perm], _strides(y.shape))
+    return Layer(op, (call,), kernel="move")
+
+
+def _slice(graph: g.Graph, op: g.Slice) -> Layer:
+    x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
+    steps = _strides(x.shape)
+    source = sum(s * k for s, k in zip(op.start, steps, strict=True))
+    scaled = [s * k for s, k in zip(op.step, steps, strict=True)]
+    return Layer(op, (_move(op, x.name, y.shape, scaled, _strides(y.shape), source=source),), kernel="move")
+
+
+def _concat(graph: g.Graph, op: g.Concat) -> Layer:
+    to = _strides(graph.tensor(op.output).shape)
+    calls, at = [], 0
+    for name in op.inputs:
+        shape = graph.tensor(name).shape
+        calls.append(_move(op, name, shape, _strides(shape), to, target=at * to[op.axis]))
+        at += shape[op.axis]
+    return Layer(op, tuple(calls), kernel="move")
+
+
+def _pad(graph: g.Graph, op: g.Pad) -> Layer:
+    x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
+    to = _strides(y.shape)
+    target = sum(before * k for (before, _), k in zip(op.pads, to, strict=True))
+    fill = Call("ep_fill", "ep_fill.h", (Out(y.name), op.value, y.size))
+    return Layer(op, (fill, _move(op, x.name, x.shape, _strides(x.shape), to, target=target)), kernel="fill and move")
+
+
+def _resize(graph: g.Graph, op: g.Resize) -> Layer:
+    x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
+    fields: dict[str, int | Ref | tuple[int, ...]] = {"rows": Ref("rows"), "columns": Ref("columns")}
+    fields |= {"in_w": x.shape[2], "out_h": y.shape[1], "out_w": y.shape[2], "channels": y.shape[3]}
+    call = Call("ep_resize_nearest", "ep_resize.h", (In(x.name), Out(y.name)), "ep_resize", fields)
+    picks = (("rows", op.rows), ("columns", op.columns))
+    return Layer(op, (call,), tuple(Constant(name, "int16_t", np.asarray(v)) for name, v in picks), kernel="nearest")
+
+
+_RULES: dict[type[g.Op], Callable[..., Layer]] = {
+    g.Conv: _conv,
+    g.ConvTranspose: _conv_transpose,
+    g.Dense: _dense,
+    g.MatMul: _matmul,
+    g.Arithmetic: _arithmetic,
+    g.Pool: _pool,
+    g.Mean: _mean,
+    g.Lookup: _lookup,
+    g.Softmax: _softmax,
+    g.Reshape: _reshape,
+    g.Transpose: _transpose,
+    g.Concat: _concat,
+    g.Slice: _slice,
+    g.Pad: _pad,
+    g.Resize: _resize,
+}

@@ -1,0 +1,76 @@
+"""Everything that can be measured about a few artifacts on one target, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgepress.measure.energy import measure_energy
+from edgepress.measure.latency import compare_latency
+from edgepress.measure.memory import measure_cold_start
+from edgepress.measure.record import Measurement
+from edgepress.measure.size import measure_size
+from edgepress.targets import Target
+from edgepress.targets.meters import open_meter
+from edgepress.targets.runtimes import made_up_inputs, open_session
+
+if TYPE_CHECKING:
+    from edgepress.targets.runtimes import Array
+
+
+class Survey(dict[str, tuple[Measurement, ...]]):
+    """Measurements per artifact name, and what was seen meanwhile that makes them doubtful."""
+
+    warnings: tuple[str, ...] = ()
+
+
+def survey(
+    artifacts: Mapping[str, Path],
+    target: Target,
+    *,
+    inputs: Mapping[str, Array] | None = None,
+    batch: int = 1,
+    runs: int = 200,
+    warmup: int = 20,
+    cold_starts: int = 5,
+    seed: int = 0,
+) -> Survey:
+    """Size, latency in turns, energy, memory and cold start of each artifact.
+
+    Args:
+        artifacts: name -> file. inputs: one batch that fits all of them; noise of size `batch` where `None`.
+        runs: rounds of the latency measurement. cold_starts: fresh processes per artifact; 0 leaves them out.
+
+    Raises:
+        UserError, MissingTool, ToolError: see `edgepress.targets.runtimes.open_session`.
+    """
+    with ExitStack() as stack:
+        sessions = {name: open_session(path, target) for name, path in artifacts.items()}
+        for session in sessions.values():
+            stack.callback(session.close)
+        feeds = {
+            name: inputs if inputs is not None else made_up_inputs(session.input_specs, batch=batch, seed=seed)
+            for name, session in sessions.items()
+        }
+        latencies = compare_latency(sessions, feeds, runs=runs, warmup=warmup, seed=seed, target=target.name)
+        meter = partial(open_meter, target)
+        energies = {
+            name: measure_energy(meter, partial(session.run, feeds[name]), target=target.name)
+            for name, session in sessions.items()
+        }
+    result = Survey()
+    for name, path in artifacts.items():
+        cold = measure_cold_start(path, target, feeds[name], repeats=cold_starts) if cold_starts else ()
+        result[name] = (*measure_size(path, *companions(path)), *latencies[name], *energies[name], *cold)
+    result.warnings = latencies.warnings
+    return result
+
+
+def companions(artifact: Path) -> tuple[Path, ...]:
+    """Files the artifact cannot run without and that lie beside it by convention (.xml: .bin, .onnx: .onnx.data)."""
+    beside = {".xml": artifact.with_suffix(".bin"), ".onnx": artifact.with_name(artifact.name + ".data")}
+    path = beside.get(artifact.suffix)
+    return (path,) if path is not None and path.is_file() else ()

@@ -1,0 +1,69 @@
+"""Put together what a run found out."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from edgepress import __version__
+from edgepress.measure.record import Evidence, RefusalRecord, StepRecord
+from edgepress.pipeline.measuring import Measured
+from edgepress.pipeline.samples import Samples
+from edgepress.pipeline.steps import StepResult
+from edgepress.recipe import Recipe
+
+
+def step_record(
+    kind: str, number: int, result: StepResult, before: dict[str, float], after: dict[str, float]
+) -> StepRecord:
+    """The record of a step, without its duration: equal runs write equal records."""
+    name = f"{number:02d}-{kind}"
+    return StepRecord(
+        name=name,
+        kind=kind,
+        changed=result.changed,
+        summary=result.summary,
+        facts=dict(result.facts),
+        before=before,
+        after=after,
+        refusals=tuple(RefusalRecord(step=name, node=r.node, found=r.found, needed=r.needed) for r in result.refusals),
+    )
+
+
+def assemble(
+    recipe: Recipe, measured: Measured, steps: Sequence[StepRecord], *, command: Sequence[str], notes: Sequence[str]
+) -> Evidence:
+    """The evidence of a finished run."""
+    return Evidence(
+        name=recipe.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        edgepress_version=__version__,
+        command=shlex.join(command),
+        seed=recipe.seed,
+        recipe=recipe.model_dump(mode="json", by_alias=True),
+        environment=measured.environment,
+        baseline=measured.baseline,
+        compressed=measured.compressed,
+        paired=measured.paired,
+        classes=measured.classes,
+        parity=measured.parity,
+        steps=tuple(steps),
+        forgotten=measured.forgotten,
+        notes=tuple(notes),
+    )
+
+
+def data_notes(samples: Samples) -> list[str]:
+    """What a reader should know about the data."""
+    notes = []
+    for name, dataset in (("training", samples.train), ("evaluation", samples.evaluate)):
+        if dataset is not None:
+            notes.append(f"{name} data: {dataset.source}, {len(dataset)} samples, sha256 {dataset.digest[:12]}")
+    if samples.calibration is not None:
+        notes.append(f"calibration: {len(samples.calibration)} samples drawn by seed from the training data")
+    if samples.excluded:
+        notes.append(
+            f"{samples.excluded} training samples also occur in the evaluation data; calibration left them out"
+        )
+    return notes

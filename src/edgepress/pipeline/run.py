@@ -1,0 +1,273 @@
+"""Carry out a recipe: import, every step, export, measure. What a step made is stored before the next one starts."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from edgepress.analysis.costs import total_macs
+from edgepress.errors import UserError
+from edgepress.ir import Program, load, save
+from edgepress.measure.record import Evidence, StepRecord
+from edgepress.pipeline.bench import Bench, Reporter
+from edgepress.pipeline.best import is_better
+from edgepress.pipeline.evidence import assemble, data_notes, step_record
+from edgepress.pipeline.measuring import Candidate, Measured, measure
+from edgepress.pipeline.model import import_model
+from edgepress.pipeline.samples import open_samples
+from edgepress.pipeline.scoring import score
+from edgepress.pipeline.steps import RUNNERS, StepResult
+from edgepress.pipeline.steps.step import Workplace
+from edgepress.pipeline.store import RunStore, StepSlot
+from edgepress.recipe import Recipe, resolved_yaml
+from edgepress.recipe.steps import Export, StepConfig
+from edgepress.targets import load as load_target
+from edgepress.train import tasks
+
+PROGRAM, RECORD, EVIDENCE, RESOLVED = "program", "record.json", "evidence.json", "recipe.resolved.yaml"
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What a run leaves: its folder and evidence; for a dry run only the plans."""
+
+    root: Path
+    evidence: Evidence | None
+    plans: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How far a run has come.
+
+    Attributes:
+        program: after the last step. digest: of what the last step stored. scores: its headline figures.
+        records: of all steps so far. baseline, compressed: what to measure, once exported.
+    """
+
+    program: Program
+    digest: str
+    scores: Mapping[str, float]
+    records: tuple[StepRecord, ...] = ()
+    exports: Mapping[str, Candidate] = field(default_factory=dict)
+
+
+def execute(recipe: Recipe, out: Path, *, dry_run: bool, device: str, reporter: Reporter) -> RunOutcome:
+    """Run a recipe into the directory `out`, or print its plans.
+
+    A run that was interrupted goes on where it stopped: finished steps are verified and reused.
+
+    Raises:
+        EdgepressError: anything the user can mend; what is finished stays finished.
+    """
+    torch.set_num_threads(recipe.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    bench = _set_up(recipe, device, reporter)
+    if dry_run:
+        return RunOutcome(out, None, tuple(_draft(recipe, bench)))
+    with RunStore(out) as store:
+        store.put(RESOLVED, resolved_yaml(recipe, out))
+        return _Run(recipe, bench, store).execute()
+
+
+def _set_up(recipe: Recipe, device: str, reporter: Reporter) -> Bench:
+    targets = tuple(load_target(name) for name in recipe.targets)
+    reporter.progress("importing the network")
+    original = import_model(recipe.model)
+    wishes = [getattr(item.config, "samples", None) or 0 for item in recipe.steps]
+    samples = open_samples(
+        recipe.data, original, seed=recipe.seed, calibration=max([recipe.data.calibration.samples, *wishes])
+    )
+    return Bench(
+        original=original,
+        samples=samples,
+        task=tasks.get(recipe.task),
+        targets=targets,
+        seed=recipe.seed,
+        device=device,
+        reporter=reporter,
+    )
+
+
+def _draft(recipe: Recipe, bench: Bench) -> list[str]:
+    """The plan of every step, each made for the program that the plans before it would leave. Writes nothing."""
+    program, plans = bench.original, []
+    for number, (kind, config) in enumerate(steps_of(recipe), start=1):
+        result = RUNNERS[kind](config, program, bench, Workplace(None, None))
+        plans.append(f"{number:02d} {kind}\n{result.plan or result.summary}")
+        plans += [f"   refused: {refusal}" for refusal in result.refusals]
+        program = result.program
+    return plans
+
+
+def steps_of(recipe: Recipe) -> list[tuple[str, StepConfig]]:
+    """(kind, settings) of each step; a recipe without an export gets one, since only artifacts can be measured."""
+    steps = [(item.kind, item.config) for item in recipe.steps]
+    return steps if any(kind == "export" for kind, _ in steps) else [*steps, ("export", Export())]
+
+
+class _Run:
+    """One run with its store open."""
+
+    def __init__(self, recipe: Recipe, bench: Bench, store: RunStore) -> None:
+        self._recipe, self._bench, self._store = recipe, bench, store
+        self._steps = steps_of(recipe)
+        self._notes = data_notes(bench.samples)
+        self._best: Mapping[str, float] | None = None
+
+    def execute(self) -> RunOutcome:
+        stage = self._import()
+        stage = self._perform("baseline", _export_settings(self._steps), stage)
+        for kind, config in self._steps:
+            stage = self._perform(kind, config, stage)
+        measured = self._measure(stage)
+        evidence = assemble(
+            self._recipe, measured, stage.records, command=sys.argv, notes=[*self._notes, *self._store.notes]
+        )
+        self._store.put(EVIDENCE, evidence.model_dump_json(indent=1) + "\n")
+        return RunOutcome(self._store.root, evidence)
+
+    def _import(self) -> Stage:
+        original = self._bench.original
+        slot = self._store.step("import", {"program": original.digest()})
+        self._announce("import")
+        started = time.perf_counter()
+        folder, reused = slot.load(), True
+        if folder is None:
+            reused = False
+            with slot.write() as folder:
+                save(original, folder / PROGRAM)
+                scores = score(original, self._bench)
+                (folder / RECORD).write_text(json.dumps(scores, sort_keys=True))
+        scores = json.loads((slot.path / RECORD).read_text())
+        summary = f"{original.parameter_count():,} parameters, {total_macs(original):,} MACs" + _shown(
+            scores, self._bench
+        )
+        self._bench.reporter.result(summary, reused=reused, seconds=time.perf_counter() - started)
+        return Stage(original, slot.digest(), scores)
+
+    def _perform(self, kind: str, config: StepConfig, stage: Stage) -> Stage:
+        """One step, from the store if it is there."""
+        slot = self._store.step(kind, self._key(config, stage))
+        self._announce(kind)
+        started = time.perf_counter()
+        reused = slot.load() is not None
+        if not reused:
+            self._make(kind, config, stage, slot)
+            self._store.log("step", name=slot.path.name, seconds=round(time.perf_counter() - started, 3))
+        record = StepRecord.model_validate_json((slot.path / RECORD).read_bytes())
+        seconds = self._seconds(slot)
+        self._bench.reporter.result(record.summary, reused=reused, seconds=None if reused else seconds)
+        record = record.model_copy(update={"seconds": seconds, "reused": reused})
+        return self._advance(kind, slot, stage, record)
+
+    def _make(self, kind: str, config: StepConfig, stage: Stage, slot: StepSlot) -> None:
+        scratch = self._store.scratch(slot)
+        with slot.write() as folder:
+            runner = RUNNERS["export" if kind == "baseline" else kind]
+            result = runner(config, stage.program, self._bench, Workplace(folder, scratch))
+            after = stage.scores if result.artifact else score(result.program, self._bench)
+            _check_changed(kind, result)
+            if not result.artifact:
+                save(result.program, folder / PROGRAM)
+            if result.plan:
+                (folder / "plan.txt").write_text(result.plan + "\n")
+            record = step_record(kind, slot.number, result, dict(stage.scores), dict(after))
+            (folder / RECORD).write_text(record.model_dump_json(indent=1) + "\n")
+        self._store.clear_scratch(slot)
+
+    def _advance(self, kind: str, slot: StepSlot, stage: Stage, record: StepRecord) -> Stage:
+        program = load(slot.path / PROGRAM) if (slot.path / PROGRAM).exists() else stage.program
+        scores = dict(record.after)
+        if self._best is None or is_better(scores, self._best, self._bench.task):
+            self._store.set_best(slot.path, scores)
+            self._best = scores
+        exports = dict(stage.exports)
+        if kind in ("baseline", "export"):
+            name = "baseline" if kind == "baseline" else "compressed"
+            exports[name] = self._candidate(name, program, slot)
+        records = stage.records if kind == "baseline" else (*stage.records, record)
+        # The baseline export is a side branch: the next step's input is still what the import stored.
+        digest = stage.digest if kind == "baseline" else slot.digest()
+        return replace(stage, program=program, digest=digest, scores=scores, records=records, exports=exports)
+
+    def _candidate(self, name: str, program: Program, slot: StepSlot) -> Candidate:
+        path = next(slot.path.glob("model.*"))
+        return Candidate(name, program, path, path.relative_to(self._store.root).as_posix(), slot.digest())
+
+    def _measure(self, stage: Stage) -> Measured:
+        pair = [stage.exports[name] for name in ("baseline", "compressed")]
+        settings = self._recipe.measure
+        key = {
+            "artifacts": [c.digest for c in pair],
+            "settings": settings.model_dump(mode="json"),
+            "targets": [t.model_dump(mode="json") for t in self._bench.targets],
+            "data": _digest(self._bench.samples.evaluate),
+        }
+        slot = self._store.step("measure", key)
+        self._announce("measure")
+        started = time.perf_counter()
+        reused = slot.load() is not None
+        if not reused:
+            with slot.write() as folder:
+                measured = measure(self._bench, settings, *pair)
+                (folder / RECORD).write_text(measured.model_dump_json(indent=1) + "\n")
+        names = ", ".join(target.name for target in self._bench.targets)
+        self._bench.reporter.result(f"on {names}", reused=reused, seconds=time.perf_counter() - started)
+        return Measured.model_validate_json((slot.path / RECORD).read_bytes())
+
+    def _key(self, config: StepConfig, stage: Stage) -> dict[str, object]:
+        """Everything that decides a step's result."""
+        samples = self._bench.samples
+        return {
+            "input": stage.digest,
+            "config": config.model_dump(mode="json"),
+            "seed": self._recipe.seed,
+            "threads": self._recipe.threads,
+            "task": self._recipe.task,
+            "device": self._bench.device,
+            "target": self._bench.target.model_dump(mode="json"),
+            "data": [_digest(samples.train), _digest(samples.calibration), _digest(samples.evaluate)],
+        }
+
+    def _announce(self, kind: str) -> None:
+        names = ["import", "baseline", *(k for k, _ in self._steps), "measure"]
+        self._position = getattr(self, "_position", 0) + 1
+        self._bench.reporter.step(self._position, len(names), kind)
+
+    def _seconds(self, slot: StepSlot) -> float | None:
+        """How long the step took when it was made."""
+        times = [e["seconds"] for e in self._store.events() if e["event"] == "step" and e["name"] == slot.path.name]
+        return times[-1] if times else None
+
+
+def _export_settings(steps: Sequence[tuple[str, StepConfig]]) -> StepConfig:
+    return next(config for kind, config in steps if kind == "export")
+
+
+def _check_changed(kind: str, result: StepResult) -> None:
+    """A step that changed nothing fails: a compressed model that is the original helps nobody."""
+    if result.changed:
+        return
+    reasons = "; ".join(str(refusal) for refusal in result.refusals[:3])
+    raise UserError(
+        f"the step {kind} changed nothing",
+        found=reasons or "no place in the network where it applies",
+        expected="at least one change",
+        fix=f"change the settings of {kind}, or remove the step",
+    )
+
+
+def _shown(scores: Mapping[str, float], bench: Bench) -> str:
+    metric = bench.task.metric
+    return f", {metric} {scores[metric]:.4f}" if metric in scores else ""
+
+
+def _digest(dataset: object) -> str:
+    return getattr(dataset, "digest", "")
