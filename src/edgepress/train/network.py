@@ -47,7 +47,7 @@ class Network:
     def examiner(self, weights: Mapping[str, Tensor]) -> GraphModule:
         """A module in evaluation mode with a copy of `weights`, in full precision."""
         if self._examiner is None:
-            self._examiner = _copy_for_evaluation(self._program).to(self._options.device)
+            self._examiner = Program.detached_module(self._program).to(self._options.device)
             self._examined = weights_of(self._examiner, self._program)
         with torch.no_grad():
             for name, tensor in self._examined.items():
@@ -62,7 +62,7 @@ class Teachers:
         self, programs: tuple[Program, ...], options: TrainOptions, taps: tuple[str, ...], *, tap: bool
     ) -> None:
         self._options = options
-        modules = [_placed(_copy_for_evaluation(p), options) for p in programs]
+        modules = [_placed(Program.detached_module(p), options) for p in programs]
         self._calls = [tapped(m, taps) if tap else m for m in modules]
         if tap and len(programs) > 1:
             raise UserError("several teachers cannot be tapped", found=f"{len(programs)} teachers", expected="one",
@@ -113,12 +113,6 @@ def _mean(answers: list[Any]) -> Any:
     if isinstance(answers[0], Tensor):
         return torch.stack(answers).mean(0)
     return tuple(torch.stack(parts).mean(0) for parts in zip(*answers, strict=True))
-
-
-def _copy_for_evaluation(program: Program) -> GraphModule:
-    import copy
-
-    return copy.deepcopy(program.module())
 
 
 def _placed(module: GraphModule, options: TrainOptions) -> GraphModule:
