@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edgepress.errors import UserError
 from edgepress.importers.onnx.graph import Body, Step
-from edgepress.importers.onnx.operator import Operator
+from edgepress.importers.onnx.entry import Operator
 from edgepress.importers.onnx.values import (
     MAX_NUMBERS,
     Constant,
@@ -127,7 +127,7 @@ def _is_number(value: Value) -> bool:
 def _tidied(result: Any) -> Any:
     if isinstance(result, tuple):
         return tuple(_tidied(item) for item in result)
-    return tidy(result) if isinstance(result, np.ndarray) else result
+    return tidy(np.asarray(result)) if isinstance(result, np.ndarray | np.generic) else result
 
 
 def _at(step: Step, error: UserError) -> UserError:

@@ -5,7 +5,7 @@ Concat -> Reshape`) runs on numbers, so it never becomes part of the traced grap
 an array of dtype object. Sequences are Python lists; an omitted input or an empty optional is `None`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -35,14 +35,16 @@ class Constant:
     Attributes:
         name: its name in the file.
         tensor: its value. Sub-byte integers are stored as int8/uint8, float4 as float32.
+        numbers: the same as numpy array, mostly on the same memory (bfloat16 and float8 widened to float32).
     """
 
     name: str
     tensor: Tensor
+    numbers: Numbers = field(init=False)
 
-    def numbers(self) -> Numbers:
-        """The value as numpy array (bfloat16 and float8 widened to float32)."""
-        return tensor_numbers(self.tensor)
+    def __post_init__(self) -> None:
+        # Taken now: while tracing, torch would hand out a fake tensor instead.
+        object.__setattr__(self, "numbers", tensor_numbers(self.tensor))
 
 
 # ONNX TensorProto.DataType -> torch dtype. Sub-byte types are held in the next larger type.
@@ -141,7 +143,7 @@ def to_numbers(value: Value) -> Numbers | None:
     if value is None or isinstance(value, np.ndarray):
         return value
     if isinstance(value, Constant):
-        return value.numbers()
+        return value.numbers
     if isinstance(value, Tensor):
         return _read_tensor(value)
     raise Unsupported("a sequence stands where numbers are needed", found=type(value).__name__, expected="a tensor")

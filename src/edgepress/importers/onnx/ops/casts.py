@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgepress.importers.onnx.operator import Operator, Operators
-from edgepress.importers.onnx.ops import numbers as on
+from edgepress.importers.onnx.entry import Operator, Operators
+from edgepress.importers.onnx.ops import arithmetic as on
 from edgepress.importers.onnx.values import torch_dtype
 
 # ONNX type -> (smallest, largest) of integers narrower than what torch holds them in.

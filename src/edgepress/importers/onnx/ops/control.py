@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from edgepress.importers.onnx.graph import Body
-from edgepress.importers.onnx.operator import Operator, Operators
+from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.values import Unsupported, Value, is_symbolic, to_numbers
 
 MAX_ITERATIONS = 4096

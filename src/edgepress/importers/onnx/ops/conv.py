@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgepress.importers.onnx.operator import Operator, Operators
+from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.ops.shape import pad_axes
 from edgepress.importers.onnx.values import Unsupported, is_symbolic
 

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgepress.importers.onnx.operator import Operator, Operators
-from edgepress.importers.onnx.ops import numbers as on
+from edgepress.importers.onnx.entry import Operator, Operators
+from edgepress.importers.onnx.ops import arithmetic as on
 from edgepress.importers.onnx.values import Numbers
 
 UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
@@ -184,7 +184,7 @@ def _shift(a: Tensor, b: Tensor, *, left: bool) -> Tensor:
     else:
         result = torch.bitwise_right_shift(wide, by_valid)
     overflow = torch.where(wide < 0, -1, 0) if not left and a.dtype.is_signed else torch.zeros_like(wide)
-    return torch.where(by >= bits, overflow, result)
+    return torch.where((by < 0) | (by >= bits), overflow, result)  # counts are unsigned: negative ones are huge
 
 
 def bitwise(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -292,9 +292,8 @@ def swish(x: Tensor, alpha: float = 1.0) -> Tensor:
     return F.silu(x) if alpha == 1.0 else x * torch.sigmoid(alpha * x)
 
 
-def swiglu(x: Tensor, beta: float = 1.0, alpha: float = 1.0, axis: int = -1) -> Tensor:
-    """swish of the first half of an axis times the second half."""
-    gate, value = torch.chunk(x, 2, dim=axis)
+def swiglu(gate: Tensor, value: Tensor, alpha: float = 1.0) -> Tensor:
+    """swish(gate) times value."""
     return swish(gate, alpha) * value
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.ao.quantization.fx._decomposed  # noqa: F401 - registers torch.ops.quantized_decomposed
 from torch import Tensor
 
-from edgepress.importers.onnx.operator import Operator, Operators
+from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.ops import conv as convolutions
 from edgepress.importers.onnx.ops.casts import FLOAT4, FLOAT8_MAX, SUB_BYTE, round_float4, to_float8
 from edgepress.importers.onnx.values import Numbers, Unsupported, torch_dtype

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgepress.importers.onnx.operator import ByVersion, Operator, Operators
-from edgepress.importers.onnx.ops import numbers as on
+from edgepress.importers.onnx.entry import ByVersion, Operator, Operators
+from edgepress.importers.onnx.ops import arithmetic as on
 from edgepress.importers.onnx.values import Numbers
 
 Reduction = Callable[[Tensor, tuple[int, ...], bool], Tensor]
@@ -44,13 +44,13 @@ def _mean(x: Tensor, axes: tuple[int, ...], keepdims: bool) -> Tensor:
 
 def _maximum(x: Tensor, axes: tuple[int, ...], keepdims: bool) -> Tensor:
     if x.dtype == torch.bool:
-        return torch.amax(x.to(torch.uint8), axes, keepdim=keepdims).bool()
+        return _extreme(x.to(torch.uint8), axes, keepdims, torch.amax, _lowest).bool()
     return _extreme(x, axes, keepdims, torch.amax, _lowest)
 
 
 def _minimum(x: Tensor, axes: tuple[int, ...], keepdims: bool) -> Tensor:
     if x.dtype == torch.bool:
-        return torch.amin(x.to(torch.uint8), axes, keepdim=keepdims).bool()
+        return _extreme(x.to(torch.uint8), axes, keepdims, torch.amin, _highest).bool()
     return _extreme(x, axes, keepdims, torch.amin, _highest)
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgepress.importers.onnx.operator import Operator, Operators
+from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.ops.shape import sizes_of
 from edgepress.importers.onnx.values import Numbers, Unsupported, ensure_affordable, is_symbolic
 

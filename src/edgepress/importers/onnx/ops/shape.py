@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from edgepress.importers.onnx.operator import Operator, Operators
-from edgepress.importers.onnx.ops import numbers as on
+from edgepress.importers.onnx.entry import Operator, Operators
+from edgepress.importers.onnx.ops import arithmetic as on
 from edgepress.importers.onnx.ops.casts import OPERATORS as CASTS
 from edgepress.importers.onnx.values import Numbers, Unsupported, ensure_affordable, is_symbolic, tidy, torch_dtype
 
