@@ -42,7 +42,7 @@ def find_batch(network: Network, shapes: Sequence[tuple[int, ...]]) -> BatchAxes
         found = _trial(network, shapes, axes)
         if found is None:
             return BatchAxes(axes)
-        reason = reason if reason.startswith("with the batch") else found
+        reason = found
     return reason
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,11 +15,11 @@ from edgepress.errors import UserError
 from edgepress.importers.onnx.batch import BatchAxes, find_batch
 from edgepress.importers.onnx.executor import Environment, Executor
 from edgepress.importers.onnx.fold import fold
-from edgepress.importers.onnx.graph import Network, Step
-from edgepress.importers.onnx.inputs import candidate_shapes, dynamic_axes, examples, given_examples
+from edgepress.importers.onnx.graph import InputSpec, Network, Step
+from edgepress.importers.onnx.inputs import candidate_shapes, dynamic_axes, examples, given_examples, is_batch
 from edgepress.importers.onnx.layers import recognise_layers
 from edgepress.importers.onnx.lower import lower
-from edgepress.importers.onnx.module import OnnxModule, used_tensors
+from edgepress.importers.onnx.module import OnnxModule
 from edgepress.importers.onnx.read import read_model
 from edgepress.importers.onnx.values import Constant, Value, ensure_affordable, torch_dtype
 from edgepress.ir.capture import adopt, quiet_torch
@@ -62,14 +62,15 @@ class Options:
         bind: inputs fixed to a value, which makes them constants (`{"sr": 16000}`).
         example_inputs: by name or in order; made up if left out.
         shapes: sizes of example inputs by name, for files that leave them open.
-        dynamic: keep the file's open axes open, and try to open a batch that is fixed at 1.
+        dynamic: "batch": keep open batch and sequence axes open, and try to open a batch that is fixed at 1; "all":
+            also height and width (symbolic image sizes make tracing and every later pass slow); "none": fixed sizes.
         sha256: the digest the file must have.
     """
 
     bind: Mapping[str, Any] = field(default_factory=dict)
     example_inputs: Mapping[str, Any] | Sequence[Any] | None = None
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    dynamic: bool = True
+    dynamic: Literal["batch", "all", "none"] = "batch"
     sha256: str | None = None
 
 
@@ -139,7 +140,6 @@ def convert(network: Network, options: Options) -> OnnxModel:
     module = OnnxModule(network, new_batch=batch is not None)
     if batch is not None:
         inputs = with_batch(inputs, batch)
-    module.keep_only(used_tensors(module, inputs))
     inputs, axes, exported, more = export(module, inputs, axes)
     return OnnxModel(
         module=module,
@@ -221,16 +221,37 @@ def open_axes(
     network: Network, inputs: tuple[Tensor, ...], options: Options
 ) -> tuple[Axes, BatchAxes | None, tuple[str, ...]]:
     """The axes to export as dynamic: those the file leaves open, or a batch of 1 that can be opened."""
-    if not options.dynamic:
+    if options.dynamic == "none":
         return tuple({} for _ in inputs), None, ()
     declared = dynamic_axes(network.inputs)
-    if any(declared.values()):
-        return tuple({axis: Dim.AUTO for axis in declared[spec.name]} for spec in network.inputs), None, ()
+    kept = declared if options.dynamic == "all" else without_image_sizes(network.inputs, declared)
+    notes = tuple(
+        f"axes {sorted(set(declared[spec.name]) - set(kept[spec.name]))} of input {spec.name!r} are open in the file and "
+        f"fixed here at {list(value.shape)} (dynamic='all' keeps them open)"
+        for spec, value in zip(network.inputs, inputs, strict=True)
+        if declared[spec.name] != kept[spec.name]
+    )
+    if any(kept.values()):
+        return tuple({axis: Dim.AUTO for axis in kept[spec.name]} for spec in network.inputs), None, notes
+    batch, axes, more = open_batch(network, inputs)
+    return axes, batch, (*notes, more)
+
+
+def without_image_sizes(specs: Sequence[InputSpec], axes: Mapping[str, list[int]]) -> dict[str, list[int]]:
+    """Open axes except height and width: of inputs of rank 4 and more only the batch stays."""
+    return {
+        spec.name: [axis for axis in axes[spec.name] if len(spec.shape or ()) < 4 or is_batch(spec, axis)]
+        for spec in specs
+    }
+
+
+def open_batch(network: Network, inputs: tuple[Tensor, ...]) -> tuple[BatchAxes | None, Axes, str]:
+    """Try to open a batch that the file fixes at 1."""
     found = find_batch(network, [tuple(value.shape) for value in inputs])
     if isinstance(found, str):
-        return tuple({} for _ in inputs), None, (f"the batch stays fixed at 1: {found}",)
+        return None, tuple({} for _ in inputs), f"the batch stays fixed at 1: {found}"
     axes: Axes = tuple({} if axis is None else {axis: Dim.AUTO} for axis in found.inputs)
-    return axes, found, ("the file fixes the batch at 1; it was opened, and each sample gives the same alone",)
+    return found, axes, "the file fixes the batch at 1; it was opened, and each sample gives the same alone"
 
 
 def with_batch(inputs: tuple[Tensor, ...], batch: BatchAxes) -> tuple[Tensor, ...]:
@@ -277,7 +298,7 @@ def export_once(module: OnnxModule, inputs: tuple[Tensor, ...], axes: Axes) -> E
             f"torch.export cannot trace the network: {reason[:300]}",
             found=type(error).__name__,
             expected="a network whose structure does not depend on its inputs' values",
-            fix="fix the inputs that steer it (bind=) or give shapes (shapes=, dynamic=False)",
+            fix="fix the inputs that steer it (bind=) or give shapes (shapes=, dynamic='none')",
         ) from error
 
 

@@ -127,7 +127,7 @@ def _is_number(value: Value) -> bool:
 def _tidied(result: Any) -> Any:
     if isinstance(result, tuple):
         return tuple(_tidied(item) for item in result)
-    return tidy(np.asarray(result)) if isinstance(result, np.ndarray | np.generic) else result
+    return result if isinstance(result, Tensor) else tidy(np.asarray(result, dtype=object if is_symbolic(result) else None))
 
 
 def _at(step: Step, error: UserError) -> UserError:

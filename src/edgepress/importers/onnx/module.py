@@ -1,7 +1,7 @@
 """The network as a torch module, ready for `torch.export`."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -27,7 +27,8 @@ class OnnxModule(nn.Module):
         self.network = network
         self.new_batch = new_batch
         self.paths = constant_paths(network)
-        trainable = trainable_constants(network)
+        trainable, wanted = trainable_constants(network), tensor_names(network)
+        self.paths = {name: path for name, path in self.paths.items() if name in wanted}
         for name, path in self.paths.items():
             self._store(path, network.constants[name].tensor, name in trainable)
 
@@ -66,13 +67,6 @@ class OnnxModule(nn.Module):
         aliased = isinstance(value, Constant) or any(value is given for given in inputs)
         tensor = executor.to_tensor(value)
         return tensor.clone() if aliased and isinstance(tensor, Tensor) else tensor
-
-    def keep_only(self, names: Iterable[str]) -> None:
-        """Drop parameters and buffers of constants that only serve as numbers."""
-        for name in set(self.paths) - set(names):
-            path = self.paths.pop(name)
-            owner = self.get_submodule(".".join(path[:-1]))
-            delattr(owner, path[-1])
 
 
 def trainable_constants(network: Network) -> set[str]:
@@ -178,22 +172,13 @@ def _reader_path(reader: tuple[Step, int] | None, constant: Constant) -> Path:
     return (_part(step.name or kind), role)
 
 
-def used_tensors(module: OnnxModule, inputs: tuple[Tensor, ...]) -> set[str]:
-    """Names of the constants that a run reads as tensors."""
-    used: set[str] = set()
-    find = module.tensor_of
-
-    def record(constant: Constant) -> Tensor:
-        used.add(constant.name)
-        return find(constant)
-
-    module.__dict__["tensor_of"] = record
-    try:
-        with torch.no_grad():
-            module(*inputs)
-    finally:
-        del module.__dict__["tensor_of"]
-    return used
+def tensor_names(network: Network) -> set[str]:
+    """Constants that some step may want as tensor; the others only ever serve as numbers (shapes, axes, pads)."""
+    found = set(network.body.outputs)
+    for step in network.body.all_steps():
+        found.update(name for index, name in enumerate(step.inputs) if index not in step.operator.numbers)
+        found.update(name for body in step.bodies() for name in body.outputs)
+    return found
 
 
 def as_mapping(module: OnnxModule) -> Mapping[str, str]:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from edgepress.errors import UserError
 
@@ -149,7 +150,13 @@ def to_numbers(value: Value) -> Numbers | None:
     raise Unsupported("a sequence stands where numbers are needed", found=type(value).__name__, expected="a tensor")
 
 
+class DataDependent(UserError):
+    """Shapes alone do not say how the network goes on: it must be run on numbers."""
+
+
 def _read_tensor(tensor: Tensor) -> Numbers:
+    if isinstance(tensor, FakeTensor) and not torch.compiler.is_exporting():
+        raise DataDependent("the values of a tensor decide what comes next")
     if not torch.compiler.is_exporting():
         return tensor_numbers(tensor)
     listed = tensor.tolist()
