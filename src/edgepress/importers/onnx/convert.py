@@ -1,6 +1,8 @@
 """The door itself: an `.onnx` file in, a trainable module or `Program` out."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -182,17 +184,28 @@ def try_run(network: Network, inputs: tuple[Tensor, ...]) -> None:
         UserError: the network does not take these inputs.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    checked = CheckedExecutor(network.constants, lambda constant: mode.from_tensor(constant.tensor))
+    checked = CheckedExecutor(network.constants, lambda constant: mode.from_tensor(constant.tensor), both_branches=True)
     fakes = {name: mode.from_tensor(value) for name, value in zip(network.body.inputs, inputs, strict=True)}
     try:
-        with quiet_torch(), mode, torch.no_grad():
+        with silent_torch(), mode, torch.no_grad():
             checked.run(network.body, fakes)
     except UserError as error:
         if not _depends_on_data(error):
             raise
-        real = CheckedExecutor(network.constants, lambda constant: constant.tensor)
+        real = CheckedExecutor(network.constants, lambda constant: constant.tensor, both_branches=True)
         with torch.no_grad():
             real.run(network.body, dict(zip(network.body.inputs, inputs, strict=True)))
+
+
+@contextmanager
+def silent_torch() -> Iterator[None]:
+    """A trial may fail: torch's error logs about it are not for the user."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(previous)
 
 
 class CheckedExecutor(Executor):

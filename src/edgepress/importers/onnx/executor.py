@@ -32,15 +32,22 @@ class Executor:
     Args:
         constants: what is known before the network runs.
         tensor_of: where a constant's tensor lies (in a module's parameters and buffers, or in the constant itself).
+        both_branches: run both branches of an `If` whose condition is a tensor, as an export does.
         new_batch: set while a network with a fixed batch of 1 is tried with a larger one; see `batch.py`.
     """
 
     def __init__(
-        self, constants: Mapping[str, Constant], tensor_of: Callable[[Constant], Tensor], *, new_batch: bool = False
+        self,
+        constants: Mapping[str, Constant],
+        tensor_of: Callable[[Constant], Tensor],
+        *,
+        new_batch: bool = False,
+        both_branches: bool = False,
     ) -> None:
         self.constants = constants
         self.tensor_of = tensor_of
         self.new_batch = new_batch
+        self.both_branches = both_branches
 
     def run(self, body: Body, inputs: Mapping[str, Value], outer: Environment | None = None) -> list[Value]:
         """Run a body; `outer` is the environment around a body in a control-flow node.

@@ -218,18 +218,15 @@ def pad_axes(x: Tensor, amounts: list[tuple[Any, Any]], mode: str = "constant", 
     flat = [amount for pair in reversed(amounts[first:]) for amount in pair]
     if mode == "constant":
         return F.pad(x, flat, value=fill)
-    if mode == "wrap" or not _torch_pads(x, first):
+    if not x.dtype.is_floating_point or mode == "wrap" or x.dim() - first > 3:
         return _pad_by_index(x, amounts, mode)
-    return F.pad(x, flat, mode=PAD_MODES[mode])
+    held = x if 2 <= first and x.dim() <= 5 else x.reshape(1, -1, *x.shape[first:])  # torch wants two axes in front
+    padded = F.pad(held, flat, mode=PAD_MODES[mode])
+    return padded if held is x else padded.reshape(*x.shape[:first], *padded.shape[2:])
 
 
 def _is_padded(pair: tuple[Any, Any]) -> bool:
     return any(is_symbolic(n) or n != 0 for n in pair)
-
-
-def _torch_pads(x: Tensor, first: int) -> bool:
-    """torch reflects and replicates up to the last three axes of a tensor with batch and channels."""
-    return x.dtype.is_floating_point and 2 <= first and 3 <= x.dim() <= 5
 
 
 def _pad_by_index(x: Tensor, amounts: list[tuple[Any, Any]], mode: str) -> Tensor:
