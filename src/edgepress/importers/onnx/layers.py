@@ -15,9 +15,14 @@ from torch import Tensor
 
 from edgepress.importers.onnx.graph import Body, Network, Step
 from edgepress.importers.onnx.entry import Operator
+from edgepress.importers.onnx.ops.quant import dequantize
 from edgepress.importers.onnx.ops.recurrent import GATES, cell_of, torch_weights
 from edgepress.importers.onnx.table import find
 from edgepress.importers.onnx.values import Constant
+
+
+GRID_TYPES = {torch.uint8: 2, torch.int8: 3, torch.int32: 6}
+BIAS_TYPE = 6
 
 
 def recognise_layers(network: Network) -> Network:
@@ -41,6 +46,7 @@ class Workspace:
     def rewrite(self, body: Body) -> Body:
         """The body with its layers recognised."""
         steps = tuple(self.inner(step) for step in body.steps)
+        steps = tuple(kept for step in steps if (kept := quantized_weight(self, step)) is not None)
         for rule in RULES:
             steps = self.apply(rule, steps)
         return Body(body.inputs, body.outputs, steps)
@@ -99,6 +105,29 @@ class Workspace:
 Found = tuple[Step, tuple[Step, ...]] | None
 Rule = Callable[[Workspace, Step], Found]
 """(workspace, step) -> (new step in its place, steps it absorbs), or `None` where it does not apply."""
+
+
+def quantized_weight(work: Workspace, step: Step) -> Step | None:
+    """A stored integer weight becomes a float one on its grid, which can be trained; a stored bias becomes float."""
+    inputs = [work.tensor(name) for name in step.inputs]
+    if step.kind != "DequantizeLinear" or len(inputs) < 2 or inputs[0] is None or inputs[1] is None:
+        return step
+    kind = GRID_TYPES.get(inputs[0].dtype)
+    blocked = step.attributes.get("block_size", 0) or inputs[1].dim() > 1
+    if kind is None or blocked or (len(inputs) > 2 and step.inputs[2] and inputs[2] is None):
+        return step
+    zero = inputs[2] if len(inputs) > 2 and inputs[2] is not None else torch.zeros_like(inputs[1])
+    axis = step.attributes.get("axis", 1) % max(inputs[0].dim(), 1)
+    weight = dequantize(inputs[0], inputs[1], zero, axis=axis)
+    if kind == BIAS_TYPE:
+        work.constants[step.outputs[0]] = Constant(step.outputs[0], weight)
+        return None
+    name, offset = f"{step.inputs[0]}::float", f"{step.inputs[0]}::zero"
+    work.constants[name] = Constant(name, weight)
+    work.constants[offset] = Constant(offset, zero.to(torch.int64))
+    operator = _operator("edgepress::QuantizedWeight")
+    attributes = {"axis": axis, "zero_type": kind}
+    return Step(step.name, "edgepress::QuantizedWeight", operator, (name, step.inputs[1], offset), step.outputs, attributes)
 
 
 def _operator(kind: str) -> Operator:

@@ -7,6 +7,7 @@ from edgepress.importers.onnx.ops import (
     conv,
     elementwise,
     index,
+    microsoft,
     norm,
     pool,
     quant,
@@ -37,6 +38,7 @@ FAMILIES: dict[str, Operators] = {
     "sampling": sampling.OPERATORS,
     "control": control.OPERATORS,
     "quant": quant.OPERATORS,
+    "microsoft": microsoft.OPERATORS,
 }
 
 

@@ -155,6 +155,8 @@ def gemm(
     broadcast: int = 1,
 ) -> Tensor:
     """alpha A B + beta C."""
+    if transB and not transA and alpha == beta == 1.0 and (c is None or c.shape == b.shape[:1]):
+        return F.linear(a, b, c)
     product = (a.t() if transA else a) @ (b.t() if transB else b)
     product = product if alpha == 1.0 else alpha * product
     if c is None:

@@ -98,6 +98,18 @@ def dequantize(
     return (shifted * per_axis(factor, x, axis, block_size).float()).to(target)
 
 
+def quantized_weight(w: Tensor, scale: Tensor, zero: Tensor, *, axis: int, zero_type: int) -> Tensor:
+    """A float weight on the integer grid it came from: quantize, then dequantize."""
+    low, high = RANGES[zero_type]
+    dtype = torch_dtype(zero_type)
+    qd = torch.ops.quantized_decomposed
+    if scale.numel() == 1:
+        facts = (scale.reshape(()), zero.reshape(()), low, high, dtype)
+        return qd.dequantize_per_tensor.tensor(qd.quantize_per_tensor.tensor(w, *facts), *facts)
+    facts = (scale, zero, axis, low, high, dtype)
+    return qd.dequantize_per_channel(qd.quantize_per_channel(w, *facts), *facts)
+
+
 def dynamic_quantize(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """To uint8 over the range of the data, 0 included: (y, scale, zero)."""
     low, high = x.min().clamp(max=0.0), x.max().clamp(min=0.0)
@@ -193,6 +205,7 @@ QUANT = Operator(qonnx_quant, numbers=(3,), weights=(0,), foldable=False)
 BIPOLAR = Operator(bipolar_quant, weights=(0,), foldable=False)
 
 OPERATORS: Operators = {
+    "edgepress::QuantizedWeight": Operator(quantized_weight, weights=(0,), foldable=False),
     "QuantizeLinear": Operator(quantize, known=(1, 2), input_types=((2, "zero_type"),), foldable=False),
     "DequantizeLinear": Operator(dequantize, known=(1, 2), foldable=False),
     "DynamicQuantizeLinear": Operator(dynamic_quantize),

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +23,7 @@ def reducing(reduction: Reduction, element: Callable[[Tensor], Tensor] | None = 
     """
 
     def reduce(x: Tensor, axes: Any = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
-        wanted = () if axes is None else tuple(int(axis) % max(x.dim(), 1) for axis in axes)
+        wanted = () if axes is None else tuple(int(axis) % max(x.dim(), 1) for axis in np.atleast_1d(np.asarray(axes)))
         if not wanted and noop_with_empty_axes:
             return x if element is None else element(x)
         if x.dim() == 0:

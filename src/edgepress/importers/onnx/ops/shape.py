@@ -84,8 +84,9 @@ def transpose(x: Tensor, perm: Any = None) -> Tensor:
 
 def unsqueeze(x: Tensor, axes: Any) -> Tensor:
     """Insert axes of size 1 at positions of the result."""
-    rank = x.dim() + len(axes)
-    wanted = sorted(int(axis) % rank for axis in axes)
+    given = np.atleast_1d(np.asarray(axes))
+    rank = x.dim() + given.size
+    wanted = sorted(int(axis) % rank for axis in given)
     if len(set(wanted)) != len(wanted):
         raise ValueError(f"axes {wanted} repeat")
     for axis in wanted:
@@ -97,7 +98,7 @@ def squeeze(x: Tensor, axes: Any = None) -> Tensor:
     """Drop axes of size 1."""
     if axes is None:
         return x.squeeze()
-    wanted = tuple(int(axis) % max(x.dim(), 1) for axis in axes)
+    wanted = tuple(int(axis) % max(x.dim(), 1) for axis in np.atleast_1d(np.asarray(axes)))
     wrong = [axis for axis in wanted if not is_symbolic(x.shape[axis]) and x.shape[axis] != 1]
     if wrong:
         raise ValueError(f"axes {wrong} of shape {tuple(x.shape)} are not of size 1")
