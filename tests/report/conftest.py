@@ -73,23 +73,56 @@ def _measurements(
     host: dict[str, Any] = {"unit": "ms", "n": 1200, "target": "local-cpu"}
     method = "median; onnxruntime 1.31, 1 thread, batch 1; interleaved with 1 other(s)"
     return (
-        Measurement(name="accuracy", value=right / 1000, unit="ratio", n=1000, better="higher", low=right / 1000 - 0.018,
-                    high=right / 1000 + 0.017, method="1,000 held-out images"),
+        Measurement(
+            name="accuracy",
+            value=right / 1000,
+            unit="ratio",
+            n=1000,
+            better="higher",
+            low=right / 1000 - 0.018,
+            high=right / 1000 + 0.017,
+            method="1,000 held-out images",
+        ),
         Measurement(name="size_bytes", value=size, unit="bytes", source="counted", method="1 file(s)"),
-        Measurement(name="latency_ms", value=scale, low=scale * 0.998, high=scale * 1.002, samples=samples, method=method, **host),
-        Measurement(name="params", value=sum(la.params for la in layers), unit="count", source="counted", method="counted on the graph"),
-        Measurement(name="macs", value=sum(la.macs for la in layers), unit="count", source="counted", method="counted on the graph"),
-        Measurement(name="energy_mj", value=None, unit="mJ", reason="no energy meter: RAPL is not readable, no NVML device"),
-    )  # fmt: skip
+        Measurement(
+            name="latency_ms",
+            value=scale,
+            low=scale * 0.998,
+            high=scale * 1.002,
+            samples=samples,
+            method=method,
+            **host,
+        ),
+        Measurement(
+            name="params",
+            value=sum(la.params for la in layers),
+            unit="count",
+            source="counted",
+            method="counted on the graph",
+        ),
+        Measurement(
+            name="macs",
+            value=sum(la.macs for la in layers),
+            unit="count",
+            source="counted",
+            method="counted on the graph",
+        ),
+        Measurement(
+            name="energy_mj", value=None, unit="mJ", reason="no energy meter: RAPL is not readable, no NVML device"
+        ),
+    )
 
 
 def _classes() -> tuple[ClassOutcome, ...]:
     lost = (2, 1, 5, 14, 3, 6, 0, 2, 1, 1)
     gained = (1, 2, 3, 1, 2, 3, 2, 1, 2, 2)
     classes = tuple(
-        ClassOutcome(label=name, outcomes=PairedOutcomes(both=86 - b, only_first=b, only_second=c, neither=14 - c, flips=b + c + 1))
+        ClassOutcome(
+            label=name,
+            outcomes=PairedOutcomes(both=86 - b, only_first=b, only_second=c, neither=14 - c, flips=b + c + 1),
+        )
         for name, b, c in zip(NAMES, lost, gained, strict=True)
-    )  # fmt: skip
+    )
     night = ClassOutcome(
         label="dark images",
         kind="slice",
@@ -122,10 +155,18 @@ def _steps() -> tuple[StepRecord, ...]:
         ("03-quantize", "quantize", "int8 weights per channel, uint8 activations, 21 of 22 operators", (other,)),
     )
     return tuple(
-        StepRecord(name=name, kind=kind, changed=True, summary=summary, seconds=12.5 * (i + 1), before=around[i],
-                   after=around[i + 1], refusals=refused)
+        StepRecord(
+            name=name,
+            kind=kind,
+            changed=True,
+            summary=summary,
+            seconds=12.5 * (i + 1),
+            before=around[i],
+            after=around[i + 1],
+            refusals=refused,
+        )
         for i, (name, kind, summary, refused) in enumerate(texts)
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="session")
@@ -146,7 +187,10 @@ def evidence() -> Evidence:
         edgepress_version="0.1.0",
         command="edgepress run recipes/resnet20.yaml --seed 7",
         seed=7,
-        recipe={"name": "resnet20-cifar10-edge", "steps": [{"prune": {"reduce": {"macs": 0.5}}}, {"quantize": {"bits": 8}}]},
+        recipe={
+            "name": "resnet20-cifar10-edge",
+            "steps": [{"prune": {"reduce": {"macs": 0.5}}}, {"quantize": {"bits": 8}}],
+        },
         environment=Environment(
             machine_class="x86_64-2c-0123456789",
             os="Linux-6.1-x86_64",
@@ -157,22 +201,45 @@ def evidence() -> Evidence:
             tools={"torch": "2.13.0", "onnxruntime": "1.31.1", "numpy": "2.4.6"},
             warnings=("the clock frequency was not fixed",),
         ),
-        baseline=Subject(name="baseline", format="onnx", artifact="baseline.onnx", digest="5e" * 32, layers=before,
-                         measurements=_measurements(1_098_240, 0.613, 915, before, 1)),
-        compressed=Subject(name="compressed", format="onnx", artifact="compressed.onnx", digest="a7" * 32, layers=after,
-                           measurements=_measurements(187_853, 0.214, 908, after, 2)),
+        baseline=Subject(
+            name="baseline",
+            format="onnx",
+            artifact="baseline.onnx",
+            digest="5e" * 32,
+            layers=before,
+            measurements=_measurements(1_098_240, 0.613, 915, before, 1),
+        ),
+        compressed=Subject(
+            name="compressed",
+            format="onnx",
+            artifact="compressed.onnx",
+            digest="a7" * 32,
+            layers=after,
+            measurements=_measurements(187_853, 0.214, 908, after, 2),
+        ),
         paired=PairedOutcomes(both=895, only_first=20, only_second=13, neither=72, flips=51),
         classes=_classes(),
-        parity=(Parity(first="program", second="onnxruntime", n=1000, max_abs=0.0031, mean_abs=0.00021, flip_rate=0.002,
-                       first_divergent_layer="layer1.0.conv1"),),
+        parity=(
+            Parity(
+                first="program",
+                second="onnxruntime",
+                n=1000,
+                max_abs=0.0031,
+                mean_abs=0.00021,
+                flip_rate=0.002,
+                first_divergent_layer="layer1.0.conv1",
+            ),
+        ),
         steps=_steps(),
         forgotten=tuple(
-            ForgottenSample(index=37 * i + 11, label=NAMES[i % 10], predicted=NAMES[(i * 3 + 1) % 10], image_png=_png(i))
+            ForgottenSample(
+                index=37 * i + 11, label=NAMES[i % 10], predicted=NAMES[(i * 3 + 1) % 10], image_png=_png(i)
+            )
             for i in range(14)
         ),
         sensitivity=sensitivity,
         notes=("evaluation data: CIFAR-10 test, 1,000 samples",),
-    )  # fmt: skip
+    )
 
 
 BUDGETS = (
