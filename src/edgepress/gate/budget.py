@@ -108,7 +108,7 @@ def first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     field = ".".join(map(str, problem["loc"]))
     message = problem["msg"].removeprefix("Value error, ")
-    found = f" (found: {problem['input']!r:.60})" if field else ""
+    found = f" (found: {problem['input']!r:.60})" if field and problem["type"] != "missing" else ""
     return f"{field}: {message}{found}" if field else message
 
 

@@ -56,7 +56,7 @@ def _facts(evidence: Evidence) -> dict[str, Any]:
         "energies": energies(evidence),
         "refusals": refusals(evidence),
         "recipe": _as_yaml(evidence.recipe),
-        "style": Markup(_stylesheet()),
+        "style": Markup(stylesheet()),
     }
 
 
@@ -115,7 +115,8 @@ def _as_yaml(recipe: object) -> str:
 
 
 @cache
-def _stylesheet() -> str:
+def stylesheet() -> str:
+    """The style sheet of all pages."""
     source, _, _ = _environment().loader.get_source(_environment(), "style.css")
     return str(source)
 

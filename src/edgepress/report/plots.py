@@ -82,7 +82,8 @@ def front(points: Sequence[Point], *, higher_is_better: bool = True) -> list[Poi
     sign = 1 if higher_is_better else -1
     best: list[Point] = []
     for point in sorted(points, key=lambda p: (p.x, -sign * p.y)):
-        if not best or sign * point.y > sign * best[-1].y:
+        level = bool(best) and (point.x, point.y) == (best[-1].x, best[-1].y)
+        if not best or level or sign * point.y > sign * best[-1].y:
             best.append(point)
     return best
 
