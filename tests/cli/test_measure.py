@@ -44,7 +44,7 @@ def test_json_with_inputs_from_a_file(relu, tmp_path):
     np.savez(tmp_path / "x.npz", x=np.zeros((7, 3), np.float32))
     data = json.loads(run(relu, "--runs", 5, "--cold-starts", 0, "--inputs", tmp_path / "x.npz", "--json"))
     names = [m["name"] for m in data["artifacts"]["relu.onnx"]]
-    assert names == ["size_bytes", "compressed_bytes", "latency_ms"]
+    assert names[:3] == ["size_bytes", "compressed_bytes", "latency_ms"]
     assert data["environment"]["machine_class"]
 
 
