@@ -25,12 +25,17 @@ def compare(
     from edgepress.report.compare_page import compare_html, compare_json, compare_markdown, print_comparison
 
     if len(subjects) < 2:
-        raise UserError("edgepress compare: nothing to compare with", found=str(subjects[0]), expected="two or more")
+        raise UserError(
+            "edgepress compare: nothing to compare with",
+            found=f"only {subjects[0]}",
+            expected="two or more",
+            fix=f"edgepress compare {subjects[0]} ANOTHER",
+        )
     contenders = _contenders(subjects)
     if rounds:
         contenders = _timed(contenders, rounds, target)
     if out:
-        from edgepress.report.write import write_text
+        from edgepress.report.files import write_text
 
         write_text(out / "compare.html", compare_html(contenders, together=rounds > 0))
         write_text(out / "compare.md", compare_markdown(contenders, together=rounds > 0))
