@@ -38,6 +38,10 @@ VERBS = (
     Verb("baseline", "edgepress_cli.baseline:baseline", "accept a run's values as what later ones are held against"),
     Verb("report", "edgepress_cli.report:report", "write a finished run's report anew"),
     Verb("targets", "edgepress_cli.targets:targets", "where artifacts can run, and what is missing here"),
+    Verb("gate", "edgepress_cli.gate:gate", "hold a run or any model file against budgets"),
+    Verb("baseline", "edgepress_cli.baseline:baseline", "accept a run's values as what the next ones are held against"),
+    Verb("compare", "edgepress_cli.compare:compare", "runs and model files side by side"),
+    Verb("report", "edgepress_cli.report:report", "write a finished run's report anew"),
     Verb("init", "edgepress_cli.init:init", "write a recipe for a model, to start from"),
     Verb("schema", "edgepress_cli.schema:schema", "print the JSON Schema of recipes, for editors"),
 )
