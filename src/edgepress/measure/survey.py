@@ -14,6 +14,7 @@ from edgepress.measure.memory import measure_cold_start
 from edgepress.measure.record import Measurement
 from edgepress.measure.size import measure_size
 from edgepress.targets import Target
+from edgepress.targets.companions import companions
 from edgepress.targets.meters import open_meter
 from edgepress.targets.runtimes import made_up_inputs, open_session
 
@@ -67,10 +68,3 @@ def survey(
         result[name] = (*measure_size(path, *companions(path)), *latencies[name], *energies[name], *cold)
     result.warnings = latencies.warnings
     return result
-
-
-def companions(artifact: Path) -> tuple[Path, ...]:
-    """Files the artifact cannot run without and that lie beside it by convention (.xml: .bin, .onnx: .onnx.data)."""
-    beside = {".xml": artifact.with_suffix(".bin"), ".onnx": artifact.with_name(artifact.name + ".data")}
-    path = beside.get(artifact.suffix)
-    return (path,) if path is not None and path.is_file() else ()
