@@ -61,7 +61,12 @@ def why_untimed(target: Target) -> str:
 
 def open_there(artifact: Path, target: Target) -> RemoteSession:
     """The artifact loaded on a target that is not local."""
-    return RemoteSession(artifact, far_side(target), why_untimed(target))
+    place = far_side(target)
+    try:
+        return RemoteSession(artifact, place, why_untimed(target))
+    except BaseException:
+        place.close()
+        raise
 
 
 def _fresh_process() -> Channel:

@@ -38,7 +38,8 @@ def command(target: Target) -> list[str]:
         raise UserError(f"target {target.name} names no host", fix="set remote.host in the target file")
     if shutil.which("ssh") is None:
         raise MissingTool("ssh", needed_for=f"target {target.name}", install="apt-get install openssh-client")
-    far_command = f"exec {remote.python} -c {shlex.quote(bootstrap(remote.directory))}"
+    # Not `exec`: the shell turns a crash into an exit status, which ssh would otherwise report as a lost connection.
+    far_command = f"{remote.python} -c {shlex.quote(bootstrap(remote.directory))}; exit $?"
     return [*_ssh(remote), remote.host, far_command]
 
 
