@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgepress import targets
 from edgepress.errors import MissingTool, ToolError, UserError
+from edgepress.measure.energy import measure_session_energy
 from edgepress.measure.latency import compare_latency
 from edgepress.measure.memory import measure_cold_start
 from edgepress.targets.remote.channel import Channel
@@ -119,6 +120,29 @@ def test_external_data_travels_along(server, tmp_path):
     session = open_session(path, server.target())
     np.testing.assert_allclose(session.run(X)[0], X["x"] @ WEIGHT, rtol=1e-4, atol=1e-5)
     session.close()
+
+
+def test_energy_is_read_over_there(server, artifact, monkeypatch):
+    """The far side's vcgencmd is a script on its PATH: 5 W, idle or not, so the runs cannot be told from idle."""
+    program = server.folder / "bin" / "vcgencmd"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text("#!/bin/sh\necho ' VDD_CORE_A current(7)=5.0A'; echo ' VDD_CORE_V volt(15)=1.0V'\n")
+    program.chmod(0o755)
+    python = f"env PATH={program.parent}:$PATH {server.target().remote.python}"
+    target = server.target(python=python).model_copy(update={"meters": ("rapl", "pi5-pmic")})
+    session = open_session(artifact, target)
+    energy, total, idle = measure_session_energy(session, X, target, repeats=3, cooldown_s=0.0, window_s=2.0)
+    session.close()
+    assert idle.value == pytest.approx(5.0, rel=0.05)
+    assert total.value > 0 and "Raspberry Pi 5 PMIC" in total.method
+    assert energy.value is None and "not told apart from idle" in energy.reason
+
+
+def test_a_board_without_a_meter(server, artifact):
+    session = open_session(artifact, server.target())
+    energy = measure_session_energy(session, X, server.target())[0]
+    session.close()
+    assert energy.value is None and "has no energy meter" in energy.reason
 
 
 # -- failures --------------------------------------------------------------------------------------------------------

@@ -15,7 +15,9 @@ FILES = (
     "errors.py",
     "targets/meters/__init__.py",
     "targets/meters/commands.py",
+    "targets/meters/external.py",
     "targets/meters/meter.py",
+    "targets/meters/nvml.py",
     "targets/meters/sysfs.py",
     "targets/runtimes/__init__.py",
     "targets/runtimes/inputs.py",
@@ -28,6 +30,7 @@ FILES = (
     "targets/worker/serve.py",
     "targets/worker/turns.py",
     "targets/worker/warmup.py",
+    "targets/worker/windows.py",
     "targets/worker/wire.py",
 )
 EMPTY = ("__init__.py", "targets/__init__.py")  # ours would import pydantic

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgepress.errors import EdgepressError, MissingTool, ToolError, UserError
+from edgepress.targets.meters.meter import NoMeter
 
 GRACE_S = 5
 KEPT_STDERR_LINES = 40
@@ -99,7 +100,7 @@ def raised_there(error: Mapping[str, str]) -> EdgepressError:
         missing = MissingTool(error["expected"], needed_for="", install=error["fix"])
         missing.what, missing.found = error["what"], error["found"]
         return missing
-    kinds: dict[str, type[EdgepressError]] = {"user": UserError}
+    kinds: dict[str, type[EdgepressError]] = {"user": UserError, "no meter": NoMeter}
     return kinds.get(error["kind"], ToolError)(error["what"], **facts)
 
 

@@ -12,6 +12,7 @@ from edgepress.targets.runtimes.inputs import Array, InputSpec, check_inputs
 from edgepress.targets.worker import wire
 from edgepress.targets.worker.turns import Turns
 from edgepress.targets.worker.warmup import Warmup
+from edgepress.targets.worker.windows import Window
 
 # Rounds per request: what is lost when the connection breaks.
 ROUNDS_PER_REQUEST = 50
@@ -50,11 +51,37 @@ class RemoteSession:
         outputs = self.far_side.ask("run", name=OWN_NAME, inputs=wire.pack_all(inputs))
         return [wire.unpack(output) for output in outputs]
 
+    def metered(self, inputs: Mapping[str, Array]) -> MeteredThere:
+        """Energy windows over there.
+
+        Raises:
+            NoMeter: none of the target's meters answers there.
+        """
+        return MeteredThere(self.far_side, wire.pack_all(inputs))
+
     def describe(self) -> str:
         return self._description
 
     def close(self) -> None:
         self.far_side.close()
+
+
+class MeteredThere:
+    """The meter of a far side, and windows of the session's inferences between its readings."""
+
+    def __init__(self, far_side: FarSide, packed: Mapping[str, Any]) -> None:
+        described = far_side.open_meter()
+        self._far_side, self._packed = far_side, packed
+        self.name, self.covers, self.period_s = described["name"], described["covers"], described["period_s"]
+
+    def idle(self, seconds: float) -> Window:
+        return Window(*self._far_side.ask("window", seconds=seconds, name="", inputs={}))
+
+    def busy(self, seconds: float) -> Window:
+        return Window(*self._far_side.ask("window", seconds=seconds, name=OWN_NAME, inputs=self._packed))
+
+    def close(self) -> None:
+        """The meter ends with its worker."""
 
 
 def take_turns_there(

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import os
 import platform
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from edgepress.errors import ToolError, UserError
-from edgepress.targets.worker import cold_start, wire
+from edgepress.targets.worker import cold_start, windows, wire
 from edgepress.targets.worker.turns import take_turns
 
 if TYPE_CHECKING:
@@ -127,19 +126,13 @@ def open_meter(bench: Workbench, target: dict[str, Any]) -> dict[str, Any]:
     return {"name": bench.meter.name, "covers": bench.meter.covers, "period_s": bench.meter.period_s}
 
 
-def joules_while(bench: Workbench, seconds: float, name: str, inputs: dict[str, Any]) -> dict[str, float]:
-    """Energy of an idle window (empty name), or of a window full of inferences."""
+def window(bench: Workbench, seconds: float, name: str, inputs: dict[str, Any]) -> windows.Window:
+    """Energy of an idle window (empty name), or of one full of inferences."""
     if bench.meter is None:
         raise UserError("no meter is open")
-    call = partial(bench.session(name).run, wire.unpack_all(inputs)) if name else None
-    before, start, count = bench.meter.joules(), time.perf_counter(), 0
-    while (left := start + seconds - time.perf_counter()) > 0:
-        if call is None:
-            time.sleep(left)
-        else:
-            call()
-            count += 1
-    return {"joules": bench.meter.joules() - before, "seconds": time.perf_counter() - start, "inferences": count}
+    if not name:
+        return windows.idle(bench.meter, seconds)
+    return windows.busy(bench.meter, seconds, partial(bench.session(name).run, wire.unpack_all(inputs)))
 
 
 def _target(fields: dict[str, Any]) -> Any:
@@ -157,5 +150,5 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "turns": turns,
     "cold_start": start_cold,
     "open_meter": open_meter,
-    "joules_while": joules_while,
+    "window": window,
 }

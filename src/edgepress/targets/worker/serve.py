@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from edgepress.errors import EdgepressError, MissingTool, ToolError, UserError
+from edgepress.targets.meters.meter import NoMeter
 from edgepress.targets.worker.operations import OPERATIONS, Workbench
 
 # A connection that dies without a word is noticed by its silence: then nobody waits for answers any more.
@@ -55,7 +56,7 @@ def answer(bench: Workbench, line: str) -> dict[str, Any]:
 
 
 def _plain(error: EdgepressError) -> dict[str, str]:
-    kinds = ((MissingTool, "missing"), (UserError, "user"))
+    kinds = ((MissingTool, "missing"), (NoMeter, "no meter"), (UserError, "user"))
     kind = next((name for cls, name in kinds if isinstance(error, cls)), "tool")
     return {"kind": kind, "what": error.what, "found": error.found, "expected": error.expected, "fix": error.fix}
 
