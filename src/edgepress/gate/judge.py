@@ -31,7 +31,8 @@ class Reference(NamedTuple):
 
     Attributes:
         subject: its measurements. label: its name in words.
-        machine_class: where its timings were taken. paired: whether its samples were taken together with the model's.
+        machine_class: where its timings were taken.
+        paired: whether it is of the same run, its samples taken together with the model's.
     """
 
     subject: Subject
@@ -196,7 +197,7 @@ def _finding(evidence: Evidence, check: Check, against: Reference, error_rate: f
         return estimate(check.measurement, error_rate)
     assert check.reference is not None
     if check.kind == "max_drop":
-        return drop(check.reference, check.measurement, error_rate)
+        return drop(check.reference, check.measurement, error_rate, same_run=against.paired)
     return ratio(check.reference, check.measurement, error_rate, paired=against.paired)
 
 

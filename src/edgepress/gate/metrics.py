@@ -14,7 +14,8 @@ ACCURACY_NAMES = frozenset({"accuracy", "top1", "top1_accuracy"})
 """Metrics that `Evidence.paired` speaks about."""
 
 KNOWN = frozenset(
-    {"size_bytes", "params", "macs", "flash_bytes", "ram_bytes", "peak_ram_bytes", "latency_ms", "latency_p50_ms"}
+    {"size_bytes", "compressed_bytes", "params", "macs", "operators", "largest_activation_bytes", "latency_ms"}
+    | {"flash_bytes", "ram_bytes", "peak_ram_bytes", "latency_p50_ms"}
     | {"latency_p90_ms", "latency_p95_ms", "latency_p99_ms", "throughput", "energy_mj", "accuracy", "churn"}
     | {"parity_max_abs", "parity_flip_rate", *WORST_OF}
 )

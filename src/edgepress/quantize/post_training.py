@@ -8,6 +8,7 @@ from edgepress.ir.quant_plan import QuantPlan
 from edgepress.passes.drop_identity import drop_identity
 from edgepress.passes.fold_batchnorm import fold_batchnorm
 from edgepress.passes.insert_qdq import insert_qdq
+from edgepress.passes.spatial_means import spatial_means
 from edgepress.quantize.calibrate import Batch, calibrate
 from edgepress.quantize.options import QuantOptions
 from edgepress.quantize.place import place
@@ -49,8 +50,10 @@ def quantize(
 
 
 def prepare(program: Program) -> Program:
-    """Batch norms folded, dropout and copies removed: what placement expects."""
-    return fold_batchnorm(drop_identity(program).program).program
+    """Batch norms folded, dropout and copies removed, means over images written as pooling: what placement expects."""
+    for rewrite in (drop_identity, fold_batchnorm, spatial_means):
+        program = rewrite(program).program
+    return program
 
 
 def refusals(plan: QuantPlan) -> tuple[Refusal, ...]:

@@ -13,6 +13,13 @@ def render_markdown(evidence: Evidence, judgement: Judgement) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
+def verdict_section(judgement: Judgement) -> str:
+    """The verdicts alone, under a heading: for a step summary."""
+    notes = [f"- {text}" for text in (*judgement.improvements, *judgement.notes)]
+    parts = [f"## {judgement.subject}: {judgement.headline}", verdict_table(judgement), "\n".join(notes)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
 def verdict_table(judgement: Judgement) -> str:
     """One row per verdict; "" if there are none."""
     if not judgement.verdicts:

@@ -146,10 +146,10 @@ def _float(value: float) -> str:
 def model_source(source: Source) -> str:
     """The .c file with one function per layer."""
     p = source.prefix
-    lines = [f"#define {name} 1" for name in source.defines] + [""] * bool(source.defines)
+    defines = dict.fromkeys([*source.defines, *(define for layer in source.layers for define in layer.defines)])
+    lines = [f"#define {define}" for define in defines] + [""] * bool(defines)
     lines += [f'#include "{p}.h"', "", f'#include "{p}_weights.h"']
     lines += [f'#include "kernels/{name}"' for name in kernel_files(source.layers)] + [""]
-    lines += dict.fromkeys(define for layer in source.layers for define in layer.defines)
     for index, layer in enumerate(source.layers):
         lines += _layer_lines(source, index, layer)
     return "\n".join(lines + _entry_points(source))

@@ -1,0 +1,87 @@
+"""Endings that nobody planned: an interrupt, a reader that went away, a full disk behind stdout, a defect of ours."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import shlex
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgepress import __version__
+from edgepress.errors import EdgepressError, ExitCode, ToolError
+from edgepress_cli.console import print_error
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+TRACEBACK = "traceback.txt"
+
+
+class Defect(Exception):
+    """Wraps an unexpected error (its cause) to say which run directory should keep the traceback."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"a defect while working in {folder}")
+        self.folder = folder
+
+
+@contextmanager
+def traceback_kept_in(folder: Path) -> Iterator[None]:
+    """Let the traceback of an unexpected error in the block be kept in `folder`, if it exists by then."""
+    try:
+        yield
+    except (EdgepressError, OSError):
+        raise
+    except Exception as error:
+        raise Defect(folder) from error
+
+
+def on_broken_pipe() -> None:
+    """Give stdout a place to go, so that the interpreter's last flush stays silent."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def on_write_error(error: OSError, *, debug: bool) -> int:
+    """A full disk is the machine's affair; any other such error should have been caught where it arose."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return on_defect(error, debug=debug)
+    on_broken_pipe()
+    what = f"the output cannot be written{f' to {error.filename}' if error.filename else ''}"
+    full = ToolError(what, found=error.strerror or "", expected="space on the disk", fix="free some space, run again")
+    return print_error(full, debug=debug)
+
+
+def on_defect(error: Exception, *, debug: bool) -> int:
+    """Keep the traceback in a file and say where."""
+    cause = error.__cause__ if isinstance(error, Defect) and error.__cause__ else error
+    text = "".join(traceback.format_exception(cause))
+    folder = error.folder if isinstance(error, Defect) else None
+    kept = _keep(text, folder)
+    summary = " ".join(traceback.format_exception_only(cause)[-1].split())
+    print(f"a defect in edgepress: {summary:.300}", file=sys.stderr)
+    print(f"  found: traceback in {kept or 'no writable folder'} | expected: no traceback", file=sys.stderr)
+    print("  fix: report it with that file and the recipe; --debug shows it here", file=sys.stderr)
+    if debug or kept is None:
+        print(text, file=sys.stderr)
+    return int(ExitCode.DEFECT)
+
+
+def _keep(text: str, folder: Path | None) -> Path | None:
+    versions = f"edgepress {__version__}, Python {platform.python_version()}, {platform.platform()}"
+    content = f"{shlex.join(sys.argv)}\n{versions}\n\n{text}"
+    try:
+        if folder and folder.is_dir():
+            (folder / TRACEBACK).write_text(content, encoding="utf-8", errors="backslashreplace")
+            return folder / TRACEBACK
+        descriptor, name = tempfile.mkstemp(prefix="edgepress-traceback-", suffix=".txt", text=True)
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(content)
+        return Path(name)
+    except OSError:
+        return None

@@ -1,0 +1,71 @@
+"""`edgepress run`: carry out a recipe, report, judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgepress_cli.flags import Device, DryRun, Json, Out, Seed, Set
+
+if TYPE_CHECKING:
+    from edgepress.measure.record import Evidence
+    from edgepress.recipe import Recipe
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe (YAML).")],
+    settings: Set = None,
+    out: Out = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    seed: Seed = None,
+    device: Device = "cpu",
+) -> int:
+    """Carry out a recipe: compress, export, measure, judge.
+
+    Finished steps are kept in the run directory: the same command goes on where an interrupted run stopped.
+    Exit code: 0 budgets kept, 1 a budget failed, 2 wrong use, 3 inconclusive, 4 a tool failed, 70 a defect.
+    """
+    from edgepress.recipe import load
+
+    overrides = [*(settings or ()), *([f"seed={seed}"] if seed is not None else ())]
+    loaded = load(recipe, overrides)
+    evidence = _execute(loaded, out or Path("runs") / loaded.name, dry_run=dry_run, device=device)
+    return _judge(loaded, evidence, out or Path("runs") / loaded.name, as_json=as_json) if evidence else 0
+
+
+def _execute(recipe: Recipe, out: Path, *, dry_run: bool, device: str) -> Evidence | None:
+    """The evidence of the finished run; `None` after a dry run, whose plans are printed."""
+    from edgepress.pipeline.run import execute
+    from edgepress_cli.console import ConsoleReporter
+    from edgepress_cli.endings import traceback_kept_in
+
+    reporter = ConsoleReporter()
+    try:
+        with traceback_kept_in(out):
+            outcome = execute(recipe, out, dry_run=dry_run, device=device, reporter=reporter)
+    finally:
+        reporter.close()
+    for plan in outcome.plans:
+        typer.echo(plan)
+    return outcome.evidence
+
+
+def _judge(recipe: Recipe, evidence: Evidence, out: Path, *, as_json: bool) -> int:
+    """Hold the budgets against the evidence, write the reports, print the verdict."""
+    from rich.console import Console
+
+    from edgepress.gate.judge import judge
+    from edgepress.report.terminal import print_summary
+    from edgepress.report.write import render_json, write
+
+    judgement = judge(evidence, recipe.budgets)
+    reports = write(evidence, judgement, out)
+    if as_json:
+        typer.echo(render_json(evidence, judgement), nl=False)
+    else:
+        print_summary(Console(), evidence, judgement)
+        typer.echo(f"report: {reports[0]}")
+    return int(judgement.exit_code)

@@ -1,0 +1,55 @@
+"""Timing of bare model files for `edgepress gate`: in turns, until the verdict is clear or the time is over."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgepress.gate.budget import Budget
+    from edgepress.gate.judge import Reference
+    from edgepress.gate.verdict import Judgement
+    from edgepress.measure.record import Environment, Evidence, Measurement, Subject
+
+
+def judge_with_timing(
+    evidence: Evidence,
+    budgets: Sequence[Budget],
+    reference: Reference | None,
+    target: str,
+    seconds: float,
+    false_alarm_rate: float,
+) -> tuple[Evidence, Judgement]:
+    """Evidence with latencies of the model (and of its baseline, if that is a file), and the judgement.
+
+    Raises:
+        UserError, MissingTool, ToolError: the target is unknown, its runtime is missing, or it refuses a model.
+    """
+    from edgepress.gate.sequential import judge_sequentially
+    from edgepress.measure.duel import Duel
+    from edgepress.measure.environment import describe
+    from edgepress.targets import load
+
+    subjects = {"baseline": evidence.baseline, "compressed": evidence.compressed}
+    artifacts = {role: Path(subject.artifact) for role, subject in subjects.items() if subject.artifact}
+    place = describe()
+    with Duel(artifacts, load(target)) as duel:
+
+        def measure(pairs: int) -> Evidence:
+            if sys.stderr.isatty():
+                print(f"timing {pairs} rounds ...", file=sys.stderr)
+            return _with_latencies(evidence, duel.measure(pairs), place)
+
+        sampled = judge_sequentially(measure, budgets, reference, seconds=seconds, false_alarm_rate=false_alarm_rate)
+        notes = (*sampled.judgement.notes, *duel.warnings, f"timed {sampled.pairs} rounds on {target}")
+    return sampled.evidence, sampled.judgement.model_copy(update={"notes": notes})
+
+
+def _with_latencies(evidence: Evidence, latencies: dict[str, Measurement], place: Environment) -> Evidence:
+    updates: dict[str, object] = {"environment": place}
+    for role, latency in latencies.items():
+        subject: Subject = getattr(evidence, role)
+        updates[role] = subject.model_copy(update={"measurements": (*subject.measurements, latency)})
+    return evidence.model_copy(update=updates)

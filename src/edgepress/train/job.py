@@ -1,0 +1,67 @@
+"""What is to be trained, as one value."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from edgepress.ir.program import Program
+from edgepress.train.options import TrainOptions
+from edgepress.train.samples import Samples
+from edgepress.train.tasks import Task
+
+Objective = Callable[[Any, Tensor | None, Any], Tensor]
+"""(outputs, targets, teacher outputs) -> scalar loss. Outputs are a tensor, or a tuple of tensors; with taps they are
+pairs (outputs, {node name: value}). An objective that is a `torch.nn.Module` has its parameters trained along."""
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Nodes whose values the objective wants to see, by name."""
+
+    student: tuple[str, ...] = ()
+    teacher: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.student or self.teacher)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be trained, and how: everything that decides the result.
+
+    Attributes:
+        program: the network to start from. train: its data; targets may be missing where the objective needs none.
+        objective: see `Objective`. options: see `TrainOptions`. task: what the metric and label checks follow.
+        validation: data to choose the best weights by; never the test set.
+        teachers: networks that see the same inputs; the outputs of several are averaged. taps: see `Taps`.
+        penalty: trainable parameters by name -> a term added to the loss (sparsity learning).
+        constraint: called with the parameters by name after each step, to be changed in place (masks).
+    """
+
+    program: Program
+    train: Samples
+    objective: Objective
+    options: TrainOptions
+    task: Task | None = None
+    validation: Samples | None = None
+    teachers: tuple[Program, ...] = ()
+    taps: Taps = field(default_factory=Taps)
+    penalty: Callable[[Mapping[str, Tensor]], Tensor] | None = None
+    constraint: Callable[[Mapping[str, Tensor]], None] | None = None
+
+    def fingerprint(self) -> str:
+        """sha256 of what can be hashed of it: a checkpoint of another job must not be resumed."""
+        facts = {
+            "program": self.program.digest(),
+            "teachers": [teacher.digest() for teacher in self.teachers],
+            "train": self.train.digest,
+            "validation": None if self.validation is None else self.validation.digest,
+            "options": self.options.to_json(),
+            "task": None if self.task is None else self.task.name,
+            "taps": [self.taps.student, self.taps.teacher],
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
