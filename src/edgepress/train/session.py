@@ -76,13 +76,14 @@ class Session:
     def _epoch(self) -> None:
         rows_of_steps = self._batches.epoch_rows(self.history.epoch)
         for rows in rows_of_steps[self.history.position :]:
-            self._step(rows)
+            self.step(rows)
             every = self._options.checkpoint_steps
             if every and self.history.step % every == 0 and self.history.position < len(rows_of_steps):
                 self._save_last()
         self._finish_epoch()
 
-    def _step(self, rows: Tensor) -> None:
+    def step(self, rows: Tensor) -> None:
+        """One optimizer step over these rows of the data, counted and reported."""
         history, begin = self.history, time.perf_counter()
         loss = self._stepper.step(self._batches.get(rows, history.step), history.step)
         self._check_loss(loss)
