@@ -149,7 +149,9 @@ def depthwise(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
     if not short_rescale(shift.values, bias.values, weight.reshape(len(weight), -1), rounding):
         return None
     # One pitch for all such layers of the model, so that they share one copy of the code.
-    pitch = max(_pitch(graph, other) for other in graph.ops if isinstance(other, g.Conv) and is_depthwise3x3(graph, other))
+    pitch = max(
+        _pitch(graph, other) for other in graph.ops if isinstance(other, g.Conv) and is_depthwise3x3(graph, other)
+    )
     strip, rows = _strip(y.shape[1], op.stride[0], pitch)
     scratch = 2 * rows * pitch + 4 * (y.shape[2] + y.shape[2] % 2)
     fields = portable.conv_fields(graph, op)
