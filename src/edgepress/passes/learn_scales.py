@@ -12,11 +12,12 @@ from torch.fx import Node
 from edgepress.errors import UserError
 from edgepress.ir.edit import Editor
 from edgepress.ir.program import PassResult, Program
+from edgepress.ir.quant_ops import PER_TENSOR
 from edgepress.ir.quant_plan import ActivationPoint, QuantPlan, WeightPoint
 from edgepress.passes.insert_qdq import PLAN, insert_qdq
 from edgepress.passes.strip_quantization import strip_quantization
 
-aten = torch.ops.aten
+LEARNED = torch.ops.edgepress.learned_quantize.default
 PREFIX = "learned"
 SMALLEST = 1e-12  # a scale that training drove to zero or beyond
 
@@ -42,7 +43,7 @@ def learn_scales(program: Program) -> PassResult:
 
 
 def fix_scales(program: Program) -> PassResult:
-    """The trained program with its learned scales fixed: quantize/dequantize pairs again, and the plan brought up to date.
+    """The trained program with its learned scales fixed: quantize/dequantize pairs again, the plan brought up to date.
 
     Raises:
         UserError: the program does not come from `learn_scales`.
@@ -91,10 +92,9 @@ def _learn_activation(editor: Editor, point: ActivationPoint, scales: dict[str, 
         zero = editor.add_tensor(f"{_name(point.group)}_zero", torch.tensor([float(point.zero_point)]))
         scales[point.group] = scale, zero
     damping = 1 / math.sqrt(_features(value) * max(point.grid.high, 1))
-    arguments = (value, *scales[point.group], point.grid.low, point.grid.high, damping)
+    arguments = (value, *scales[point.group], PER_TENSOR, point.grid.low, point.grid.high, damping)
     after = [n for n in editor.graph.nodes if n.op == "placeholder"][-1] if value.op == "placeholder" else value
-    op = aten._fake_quantize_learnable_per_tensor_affine.default
-    fake = editor.call(op, arguments, after=after, name=f"{value.name}_fq")
+    fake = editor.call(LEARNED, arguments, after=after, name=f"{value.name}_fq")
     for user in users:
         editor.replace_input(user, value, fake)
 
@@ -106,13 +106,9 @@ def _learn_weight(editor: Editor, program: Program, point: WeightPoint) -> None:
     zero = editor.add_tensor(f"{_name(point.tensor)}_zero", torch.zeros(len(point.scales)))
     damping = 1 / math.sqrt(tensor.numel() / len(point.scales) * max(point.grid.high, 1))
     first = next(n for n in editor.graph.nodes if n.op != "placeholder")
-    limits = (point.grid.low, point.grid.high, damping)
-    if point.axis is None:
-        op, arguments = aten._fake_quantize_learnable_per_tensor_affine.default, (source, scale, zero, *limits)
-    else:
-        op = aten._fake_quantize_learnable_per_channel_affine.default
-        arguments = (source, scale, zero, point.axis, *limits)  # type: ignore[assignment]
-    fake = editor.call(op, arguments, before=first, name=f"{source.name}_fq")
+    axis = PER_TENSOR if point.axis is None else point.axis
+    arguments = (source, scale, zero, axis, point.grid.low, point.grid.high, damping)
+    fake = editor.call(LEARNED, arguments, before=first, name=f"{source.name}_fq")
     for name in point.nodes:
         editor.replace_input(editor.node(name), source, fake)
 

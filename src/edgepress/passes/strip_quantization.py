@@ -2,21 +2,18 @@
 
 import torch
 
-# Importing it registers the operators of torch.ops.quantized_decomposed.
-import torch.ao.quantization.fx._decomposed
-
+from edgepress.ir import quant_ops  # noqa: F401  (registers the operators below)
 from edgepress.ir.edit import Editor
 from edgepress.ir.program import PassResult, Program
 
-qd, aten = torch.ops.quantized_decomposed, torch.ops.aten
+qd = torch.ops.quantized_decomposed
 # Each of them hands on its first argument, but for rounding.
 HANDS_ON = (
     qd.quantize_per_tensor.default,
     qd.dequantize_per_tensor.default,
     qd.quantize_per_channel.default,
     qd.dequantize_per_channel.default,
-    aten._fake_quantize_learnable_per_tensor_affine.default,
-    aten._fake_quantize_learnable_per_channel_affine.default,
+    torch.ops.edgepress.learned_quantize.default,
 )
 
 

@@ -1,7 +1,8 @@
 """Round a weight so that the layer's *output* errs least, not the weight itself.
 
 GPTQ (Frantar et al. 2023): columns are rounded one after the other, and what each rounding adds to the output's error
-is taken up by the columns still open, as the second moments H of the inputs say. All matrices are (groups, rows, columns).
+is taken up by the columns still open, as the second moments H of the inputs say.
+All matrices are (groups, rows, columns).
 """
 
 from dataclasses import dataclass
