@@ -17,6 +17,7 @@ from edgepress.quantize.calibrate import Batch
 from edgepress.quantize.round_layers import gather
 
 TEMPERATURE = 2.0
+JUDGED = 256  # samples that decide whether the result is kept
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,12 @@ def reconstruct(quantized: Program, reference: Program, batches: Iterable[Batch]
     student = learn_scales(quantized).program
     taps = _taps(student)
     goals = _goals(reference, taps, inputs)
-    trained = _train(student, taps, inputs, goals, tuning)
-    return fix_scales(student.with_state(trained, note=f"reconstructed in {tuning.steps} steps")).program
+    weights = [1.0 / g.square().mean().clamp_min(1e-12) for g in goals]
+    trained = _train(student, taps, inputs, goals, weights, tuning)
+    tuned = student.with_state(trained, note=f"reconstructed in {tuning.steps} steps")
+    before, after = (_judge(p, taps, inputs, goals, weights) for p in (student, tuned))
+    # Too few samples or too large steps can lead away: then the rounding it started from is the better result.
+    return fix_scales(tuned).program if after < before else quantized
 
 
 def _taps(student: Program) -> list[str]:
@@ -100,13 +105,17 @@ def _arguments(
 
 
 def _train(
-    student: Program, taps: list[str], inputs: Sequence[torch.Tensor], goals: list[torch.Tensor], tuning: Tuning
+    student: Program,
+    taps: list[str],
+    inputs: Sequence[torch.Tensor],
+    goals: list[torch.Tensor],
+    weights: list[torch.Tensor],
+    tuning: Tuning,
 ) -> dict[str, torch.Tensor]:
     free = {n: student.state()[n].detach().clone().requires_grad_() for n in student.parameter_names()}
     optimizer = torch.optim.Adam(_groups(free, tuning))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, tuning.steps)
     order = torch.Generator().manual_seed(tuning.seed)
-    weights = [1.0 / g.square().mean().clamp_min(1e-12) for g in goals]
     for _ in range(tuning.steps):
         picked = torch.randint(0, len(inputs[0]), (tuning.batch,), generator=order)
         values = _Tapped(student, taps).run(*_arguments(student, [t[picked] for t in inputs], free))
@@ -116,6 +125,19 @@ def _train(
         optimizer.step()
         schedule.step()
     return {name: tensor.detach() for name, tensor in free.items()}
+
+
+def _judge(
+    program: Program,
+    taps: list[str],
+    inputs: Sequence[torch.Tensor],
+    goals: list[torch.Tensor],
+    weights: list[torch.Tensor],
+) -> float:
+    """The loss over the first samples of the pool."""
+    with torch.inference_mode():
+        values = _Tapped(program, taps).run(*_arguments(program, [t[:JUDGED] for t in inputs]))
+        return float(_loss(values, [g[:JUDGED] for g in goals], weights))
 
 
 def _groups(free: dict[str, torch.Tensor], tuning: Tuning) -> list[dict[str, object]]:
