@@ -16,4 +16,3 @@ from edgepress.importers.onnx.lower import lower, stored_tensor
 from edgepress.importers.onnx.module import OnnxModule
 from edgepress.importers.onnx.read import to_ir
 from edgepress.importers.onnx.values import Unsupported
-
