@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepress.measure.energy import measure_energy
+from edgepress.measure.energy import measure_session_energy
 from edgepress.measure.latency import compare_latency
 from edgepress.measure.memory import measure_cold_start
 from edgepress.measure.record import Measurement
 from edgepress.measure.size import measure_size
 from edgepress.targets import Target
-from edgepress.targets.meters import open_meter
+from edgepress.targets.companions import companions
 from edgepress.targets.runtimes import made_up_inputs, open_session
 
 if TYPE_CHECKING:
@@ -56,21 +55,10 @@ def survey(
             for name, session in sessions.items()
         }
         latencies = compare_latency(sessions, feeds, runs=runs, warmup=warmup, seed=seed, target=target.name)
-        meter = partial(open_meter, target)
-        energies = {
-            name: measure_energy(meter, partial(session.run, feeds[name]), target=target.name)
-            for name, session in sessions.items()
-        }
+        energies = {name: measure_session_energy(s, feeds[name], target) for name, s in sessions.items()}
     result = Survey()
     for name, path in artifacts.items():
         cold = measure_cold_start(path, target, feeds[name], repeats=cold_starts) if cold_starts else ()
         result[name] = (*measure_size(path, *companions(path)), *latencies[name], *energies[name], *cold)
     result.warnings = latencies.warnings
     return result
-
-
-def companions(artifact: Path) -> tuple[Path, ...]:
-    """Files the artifact cannot run without and that lie beside it by convention (.xml: .bin, .onnx: .onnx.data)."""
-    beside = {".xml": artifact.with_suffix(".bin"), ".onnx": artifact.with_name(artifact.name + ".data")}
-    path = beside.get(artifact.suffix)
-    return (path,) if path is not None and path.is_file() else ()

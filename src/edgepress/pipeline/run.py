@@ -100,8 +100,8 @@ def _draft(recipe: Recipe, bench: Bench) -> list[str]:
     program, plans = bench.original, []
     for number, (kind, config) in enumerate(steps_of(recipe), start=1):
         result = RUNNERS[kind](config, program, bench, Workplace(None, None))
-        plans.append(f"{number:02d} {kind}\n{result.plan or result.summary}")
-        plans += [f"   refused: {refusal}" for refusal in result.refusals]
+        refused = [f"  refused {refusal}" for refusal in result.refusals]
+        plans.append("\n".join([f"{number:02d} {kind}", (result.plan or result.summary).rstrip(), *refused]))
         program = result.program
     return plans
 

@@ -12,4 +12,4 @@ class Export(StepConfig):
 
     kind: ClassVar[str] = "export"
     format: Literal["onnx"] = "onnx"
-    opset: Annotated[int, Field(ge=13, le=25)] = 17
+    opset: Annotated[int, Field(ge=13, le=17)] = 17

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepress.measure.conditions import Conditions, disturbances, observe
+from edgepress.targets.worker.conditions import Conditions, disturbances, observe
 
 QUIET = Conditions(
     seconds=0, own_s=0, busy_s=0, stolen_s=0, throttle_events=0, frequencies_mhz=(2000.0, 2000.0), cores=2

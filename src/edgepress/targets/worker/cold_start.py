@@ -1,55 +1,41 @@
-"""The program of a fresh process that loads one artifact, runs it, and tells what that took (see `cold_start`).
+"""What loading and first running an artifact takes, seen from inside a process that has done neither before."""
 
-Reads one JSON object from stdin: {"artifact": path, "inputs": path of an .npz, "target": the target's fields}.
-Writes one JSON object to stdout: what it saw, or {"error": {what, found, expected, fix}}.
-"""
+from __future__ import annotations
 
-import json
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from edgepress.errors import EdgepressError
+from typing import Any, Protocol
 
 STATUS = Path("/proc/self/status")
 CLEAR = Path("/proc/self/clear_refs")
 
 
-def main() -> int:
-    try:
-        report: dict[str, Any] = observe(json.load(sys.stdin))
-    except EdgepressError as error:
-        report = {"error": {"what": error.what, "found": error.found, "expected": error.expected, "fix": error.fix}}
-    sys.stdout.write(json.dumps(report))
-    return 0
+class Runs(Protocol):
+    def run(self, inputs: Any) -> Any: ...
+
+    def describe(self) -> str: ...
 
 
-def observe(request: Mapping[str, Any]) -> dict[str, float | bool | str]:
-    """Memory in bytes and times in ms of importing the runtime, loading the artifact and running it."""
-    interpreter = resident_bytes()
-    import numpy as np
-
-    from edgepress.targets import Target, runtimes
-
-    target = Target.model_validate(request["target"])
-    feed = dict(np.load(request["inputs"], allow_pickle=False))
+def observe(
+    import_runtime: Callable[[], object], open_session: Callable[[], Runs], feed: Any, runs: int
+) -> dict[str, float | bool | str]:
+    """Memory (bytes) and times (ms) of importing the runtime, loading the artifact and running it 1 + `runs` times."""
     start = time.perf_counter()
-    runtimes.import_runtime(target)
+    import_runtime()
     import_ms = (time.perf_counter() - start) * 1e3
     imported = resident_bytes()
     exact = forget_peak()
     start = time.perf_counter()
-    session = runtimes.open_session(Path(request["artifact"]), target)
+    session = open_session()
     loaded = time.perf_counter()
     session.run(feed)
     first = time.perf_counter()
-    for _ in range(int(request["runs"])):
+    for _ in range(runs):
         session.run(feed)
     return {
-        "interpreter_bytes": interpreter,
         "imported_bytes": imported,
         "peak_bytes": peak_bytes(),
         "peak_is_of_artifact": exact,
@@ -90,7 +76,3 @@ def _status(field: str) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":")), 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-from edgepress.measure.warmup import warm_up
+from edgepress.targets.worker.warmup import warm_up
 
 
 def test_a_steady_run_settles_after_two_windows():
