@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edgepress.gate.verdict import Judgement
 from edgepress.measure.record import Evidence, Measurement
-from edgepress.report.compare import Contender, class_rows, fronts, layer_rows, metric_rows
+from edgepress.report.compare import Contender, before_and_after, class_rows, fronts, layer_rows, metric_rows
 from edgepress.report.compare_page import compare_html, compare_json, compare_markdown
 from edgepress.report.plots import Point, front, gauge, pareto
 from edgepress.report.view import heat_columns, heat_rows
@@ -119,6 +119,16 @@ def test_another_machine_is_shown_and_not_compared(contenders: list[Contender]) 
     moved = Contender("b", contenders[1].evidence.model_copy(update={"environment": place}))
     cell = {r.label: r.cells for r in metric_rows([contenders[0], moved], together=False)}["Latency (local-cpu)"][1]
     assert (cell.versus, cell.interval) == ("", "another machine class")
+
+
+def test_a_run_against_its_own_baseline_is_paired(evidence: Evidence) -> None:
+    pair = before_and_after(evidence)
+    accuracy = {row.label: row.cells for row in metric_rows(pair, together=True)}["Accuracy"]
+    low, high = map(float, accuracy[1].interval.split(" to "))
+    assert accuracy[1].versus == "-0.70 points"
+    assert high - low < 2.5  # 5 points if the two accuracies were independent
+    cat = next(row for row in class_rows(pair) if row.label == "class cat")
+    assert [cell.value for cell in cat.cells] == ["86.0 %", "73.0 %"]
 
 
 def test_who_is_on_the_front(contenders: list[Contender]) -> None:
