@@ -84,6 +84,7 @@ def _budgets(
     if not found:
         raise UserError(
             "no budgets: a gate without a promise would pass everything",
+            found="no flag, no file, none in the run's recipe",
             expected="--budgets FILE, --max-size, --max-params or --limit",
             fix="edgepress gate MODEL --max-size 500kB",
         )
@@ -121,7 +122,7 @@ def _with_improvements(evidence: Evidence, judgement: Judgement, reference: Refe
 
 
 def _write(judgement: Judgement, evidence: Evidence, junit: Path | None, markdown: Path | None) -> None:
-    from edgepress.report.write import write_text
+    from edgepress.report.files import write_text
 
     if junit:
         from edgepress.report.junit import to_junit

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +13,7 @@ from edgepress_cli.flags import Device, DryRun, Json, Out, Seed, Set
 
 if TYPE_CHECKING:
     from edgepress.measure.record import Evidence
+    from edgepress.pipeline.run import RunOutcome
     from edgepress.recipe import Recipe
 
 
@@ -32,12 +35,15 @@ def run(
 
     overrides = [*(settings or ()), *([f"seed={seed}"] if seed is not None else ())]
     loaded = load(recipe, overrides)
-    evidence = _execute(loaded, out or Path("runs") / loaded.name, dry_run=dry_run, device=device)
-    return _judge(loaded, evidence, out or Path("runs") / loaded.name, as_json=as_json) if evidence else 0
+    folder = out or Path("runs") / loaded.name
+    outcome = _execute(loaded, folder, dry_run=dry_run, device=device)
+    if outcome.evidence is None:
+        _print_plans(outcome.plans, as_json=as_json)
+        return 0
+    return _judge(loaded, outcome.evidence, folder, as_json=as_json)
 
 
-def _execute(recipe: Recipe, out: Path, *, dry_run: bool, device: str) -> Evidence | None:
-    """The evidence of the finished run; `None` after a dry run, whose plans are printed."""
+def _execute(recipe: Recipe, out: Path, *, dry_run: bool, device: str) -> RunOutcome:
     from edgepress.pipeline.run import execute
     from edgepress_cli.console import ConsoleReporter
     from edgepress_cli.endings import traceback_kept_in
@@ -45,12 +51,13 @@ def _execute(recipe: Recipe, out: Path, *, dry_run: bool, device: str) -> Eviden
     reporter = ConsoleReporter()
     try:
         with traceback_kept_in(out):
-            outcome = execute(recipe, out, dry_run=dry_run, device=device, reporter=reporter)
+            return execute(recipe, out, dry_run=dry_run, device=device, reporter=reporter)
     finally:
         reporter.close()
-    for plan in outcome.plans:
-        typer.echo(plan)
-    return outcome.evidence
+
+
+def _print_plans(plans: Sequence[str], *, as_json: bool) -> None:
+    typer.echo(json.dumps({"plans": plans}, indent=1) if as_json else "\n".join(plans))
 
 
 def _judge(recipe: Recipe, evidence: Evidence, out: Path, *, as_json: bool) -> int:

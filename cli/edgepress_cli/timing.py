@@ -48,8 +48,14 @@ def judge_with_timing(
 
 
 def _with_latencies(evidence: Evidence, latencies: dict[str, Measurement], place: Environment) -> Evidence:
-    updates: dict[str, object] = {"environment": place}
     for role, latency in latencies.items():
-        subject: Subject = getattr(evidence, role)
-        updates[role] = subject.model_copy(update={"measurements": (*subject.measurements, latency)})
-    return evidence.model_copy(update=updates)
+        evidence = with_latency(evidence, role, latency, place)
+    return evidence
+
+
+def with_latency(evidence: Evidence, role: str, latency: Measurement, place: Environment) -> Evidence:
+    """The evidence with a fresh latency of its "baseline" or "compressed" subject, taken at `place`."""
+    subject: Subject = getattr(evidence, role)
+    others = tuple(m for m in subject.measurements if (m.name, m.target) != (latency.name, latency.target))
+    timed = subject.model_copy(update={"measurements": (*others, latency)})
+    return evidence.model_copy(update={role: timed, "environment": place})

@@ -72,7 +72,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(
     options = dataclasses.replace(OPTIONS, checkpoint_steps=2, **changes)
 
     def run(folder: Path | None, on_progress=None):
-        return fit(small, train_data, validation=validation_data, task=TASK, objective=soft_targets(TASK.loss_of(0.1)),
+        return fit(small, train_data, validation=validation_data, task=TASK, objective=soft_targets(TASK.loss),
                    options=options, teacher=small, checkpoints=folder, on_progress=on_progress)  # fmt: skip
 
     whole, again = run(None), run(tmp_path / "whole")
@@ -116,7 +116,7 @@ def test_divergence_names_the_step_and_keeps_the_best(
 
     def poisoned(outputs, targets, teacher_outputs):
         calls.append(1)
-        loss = TASK.loss(outputs, targets, 0.0)
+        loss = TASK.loss(outputs, targets)
         return loss * torch.nan if len(calls) == 9 else loss
 
     with pytest.raises(UserError, match=r"step 9 \(epoch 2\)") as caught:

@@ -72,9 +72,7 @@ def _remove_some(keep: Mask, queues: list[list[Bundle]], budget: Budget) -> None
     """One round: the cheapest bundles, as many as close a fraction of the gap (at least one)."""
     saved = budget.model.per_unit(keep)
     ranked = sorted(
-        (rank, number, place)
-        for number, queue in enumerate(queues)
-        for place, rank in enumerate(_ranks(queue, saved))
+        (rank, number, place) for number, queue in enumerate(queues) for place, rank in enumerate(_ranks(queue, saved))
     )
     total = budget.model.total(keep)
     step = max((total - budget.limit), 0) if total - budget.limit < total / ROUNDS else total / ROUNDS
@@ -120,5 +118,3 @@ def _remove_fraction(
             keep[bundle.units] = False
             gone += len(bundle.units)
     return keep
-
-

@@ -7,10 +7,20 @@ from typing import Literal
 from edgepress.errors import UserError
 
 Criterion = Literal[
-    "activation_taylor", "activation_fisher", "taylor", "fisher", "l1", "l2", "bn_scale", "fpgm", "lamp", "wanda", "random"
+    "activation_taylor",
+    "activation_fisher",
+    "taylor",
+    "fisher",
+    "l1",
+    "l2",
+    "bn_scale",
+    "fpgm",
+    "lamp",
+    "wanda",
+    "random",
 ]
 CRITERIA: tuple[str, ...] = Criterion.__args__  # type: ignore[attr-defined]
-COSTS = ("macs", "params", "bytes")
+COSTS = ("macs", "params", "bytes", "channels")
 
 
 @dataclass(frozen=True)

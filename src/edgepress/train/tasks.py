@@ -21,7 +21,8 @@ class Task:
 
     Attributes:
         name: key in `TASKS`. metric: its name, with unit where it has one. higher_is_better: direction of the metric.
-        loss: (outputs, goal, label smoothing) -> scalar. make_metric: number of classes -> torchmetrics metric.
+        criterion: (first output, goal, label smoothing) -> scalar; see `loss`.
+        make_metric: number of classes -> torchmetrics metric.
         scores: (outputs, first input) -> what the metric compares with the targets.
         predict: outputs -> one decision per sample (or position): what paired comparisons count.
         class_dim: dimension of `outputs` that counts classes, `None` where targets are no labels.
@@ -32,7 +33,7 @@ class Task:
     name: str
     metric: str
     higher_is_better: bool
-    loss: Callable[[Tensor, Tensor, float], Tensor]
+    criterion: Callable[[Tensor, Tensor, float], Tensor]
     make_metric: Callable[[int], Any]
     scores: Callable[[Tensor, Tensor], Tensor]
     predict: Callable[[Tensor], Tensor]
@@ -54,16 +55,16 @@ class Task:
             return False
         return than is None or (metric > than if self.higher_is_better else metric < than)
 
-    def loss_of(self, label_smoothing: float = 0.0) -> Callable[[Any, Tensor], Tensor]:
-        """(outputs, goal) -> scalar: the task's loss as an ingredient of an objective."""
-        return lambda outputs, goal: self.loss(first(outputs), goal, label_smoothing)
+    def loss(self, outputs: Any, goal: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Mean loss of the network's first output; a scalar."""
+        return self.criterion(first(outputs), goal, label_smoothing)
 
     def objective(self, label_smoothing: float = 0.0) -> Callable[[Any, Tensor | None, Any], Tensor]:
         """The task's loss in the form that `fit` takes, without a teacher."""
 
         def alone(outputs: Any, targets: Tensor | None, teacher_outputs: Any) -> Tensor:
             assert targets is not None, "the task's loss needs targets"
-            return self.loss(first(outputs), targets, label_smoothing)
+            return self.loss(outputs, targets, label_smoothing)
 
         return alone
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgepress.importers.onnx.operator import Operator, Operators
+from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.values import Numbers, ensure_affordable, torch_dtype
 
 
@@ -20,7 +20,8 @@ def dft(
     size = x.shape[dim] if length is None else int(length.reshape(-1)[0])
     if inverse and onesided:
         spectrum = torch.view_as_complex(x.contiguous())
-        return torch.fft.irfft(spectrum, size, dim).unsqueeze(-1)
+        whole = 2 * (size - 1) if length is None else size
+        return torch.fft.irfft(spectrum, whole, dim).unsqueeze(-1)
     signal = torch.view_as_complex(x.contiguous()) if x.shape[-1] == 2 else x.squeeze(-1)
     if onesided:
         return torch.view_as_real(torch.fft.rfft(signal, size, dim))

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgepress.importers.onnx.operator import Operator, Operators
+from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.values import ensure_affordable, torch_dtype
 
 
