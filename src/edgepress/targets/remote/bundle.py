@@ -26,6 +26,7 @@ FILES = (
     "targets/worker/__init__.py",
     "targets/worker/cold_start.py",
     "targets/worker/conditions.py",
+    "targets/worker/facts.py",
     "targets/worker/operations.py",
     "targets/worker/serve.py",
     "targets/worker/turns.py",
