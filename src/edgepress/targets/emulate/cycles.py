@@ -72,9 +72,7 @@ def _thumb(code: bytes, size: int) -> Cost:
     after_memory = False
     while at < size // 2:
         wide = halves[at] >> 11 in WIDE
-        taken, after_memory = (
-            _wide(halves[at], halves[at + 1], after_memory) if wide else _narrow(halves[at], after_memory)
-        )
+        taken, after_memory = _wide(halves[at], halves[at + 1], after_memory) if wide else _narrow(halves[at], after_memory)
         cycles += taken
         count += 1
         at += 2 if wide else 1

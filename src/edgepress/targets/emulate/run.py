@@ -76,14 +76,7 @@ def why_not(core: str) -> str:
 
 
 def deploy(
-    folder: Path,
-    inputs: Int8s,
-    *,
-    core: str = "",
-    engine: Engine = "auto",
-    compiler: str = "",
-    counted: int = 1,
-    by_layer: bool = False,
+    folder: Path, inputs: Int8s, *, core: str = "", engine: Engine = "auto", compiler: str = "", counted: int = 1, by_layer: bool = False
 ) -> Deployment:
     """Build an artifact for its core, run `inputs` on it, count the first `counted` inferences.
 
@@ -133,9 +126,7 @@ def _choose(core: Core, engine: Engine) -> str:
     )
 
 
-def _deployment(
-    job: engines.Job, engine: str, image: build.Build, ran: build.Build, outcome: engines.Outcome
-) -> Deployment:
+def _deployment(job: engines.Job, engine: str, image: build.Build, ran: build.Build, outcome: engines.Outcome) -> Deployment:
     manifest = job.manifest
     width = sum(border["bytes"] for border in manifest["outputs"])
     if len(outcome.outputs) != width * job.vectors:
