@@ -10,7 +10,7 @@ from edgepress.measure.record import ClassOutcome, Evidence, Measurement, Paired
 from edgepress.report.changes import quality
 from edgepress.report.names import title
 from edgepress.report.plots import Point, front
-from edgepress.report.view import PARETO_COSTS
+from edgepress.report.view import PARETO_COSTS, first_target
 
 ERROR_RATE = 0.025
 
@@ -192,8 +192,8 @@ def fronts(contenders: Sequence[Contender]) -> list[Front]:
 def _front(contenders: Sequence[Contender], cost: str, metric: str) -> Front | None:
     points, higher = [], True
     for contender in contenders:
-        target = next((m.target for m in contender.subject.measurements if m.name == cost), "")
-        x, y = find(contender.subject, None, cost, target), find(contender.subject, None, metric)
+        targets = [first_target(contender.evidence, name) for name in (cost, metric)]
+        x, y = (find(contender.subject, None, name, at) for name, at in zip((cost, metric), targets, strict=True))
         if x and y and x.value and x.value > 0 and y.value is not None:
             points.append(Point(contender.label, x.value, y.value))
             higher = y.better == "higher"
