@@ -66,7 +66,7 @@ def layer_rows(evidence: Evidence) -> list[LayerRow]:
 
 
 def _by_name(layers: Sequence[LayerCost]) -> dict[str, LayerCost]:
-    """Layers by name in program order; of several nodes with one name (weights, and what uses them) the one that works."""
+    """Layers by name in program order; of several nodes with one name (weights, their user) the one that works."""
     found: dict[str, LayerCost] = {}
     for layer in layers:
         if layer.name not in found or layer.macs > found[layer.name].macs:
@@ -178,8 +178,8 @@ def pareto_points(evidence: Evidence, cost: str) -> list[Point]:
     first = _measured_point(evidence, evidence.baseline, "baseline", (cost, metric))
     last = _measured_point(evidence, evidence.compressed, "compressed", (cost, metric))
     points = [p for p in (first, last, *steps) if p is not None and p.x > 0]
-    places = [(p.x, p.y) for p in points]
-    distinct = [p for i, p in enumerate(points) if (p.x, p.y) not in places[:i]]
+    places = [(f"{p.x:.3g}", f"{p.y:.4g}") for p in points]
+    distinct = [p for i, p in enumerate(points) if places[i] not in places[:i]]
     order = {"baseline": 0, "step": 1, "compressed": 2}
     return sorted(distinct, key=lambda p: order[p.kind]) if len(distinct) > 1 else []
 
