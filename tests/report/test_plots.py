@@ -138,6 +138,7 @@ def test_another_machine_is_shown_and_not_compared(contenders: list[Contender]) 
     moved = Contender("b", contenders[1].evidence.model_copy(update={"environment": place}))
     cell = {r.label: r.cells for r in metric_rows([contenders[0], moved], together=False)}["Latency (local-cpu)"][1]
     assert (cell.versus, cell.interval) == ("", "another machine class")
+    assert {front.cost for front in fronts([contenders[0], moved])} == {"Size", "Multiply-accumulates"}
 
 
 def test_a_run_against_its_own_baseline_is_paired(evidence: Evidence) -> None:

@@ -57,15 +57,15 @@ class HeatRow(NamedTuple):
 
 def layer_rows(evidence: Evidence) -> list[LayerRow]:
     """Layers by falling cost before compression; at most 40."""
-    before, after = _by_name(evidence.baseline.layers), _by_name(evidence.compressed.layers)
-    after = _renamed_by_position(before, after)
+    before, after = layers_by_name(evidence.baseline.layers), layers_by_name(evidence.compressed.layers)
+    after = renamed_by_position(before, after)
     cost = "macs" if any(layer.macs for layer in before.values()) else "params"
     names = sorted(dict.fromkeys([*before, *after]), key=lambda name: -_cost(before.get(name), cost))
     top = max((_cost(layer, cost) for layer in (*before.values(), *after.values())), default=0) or 1
     return [_layer_row(name, before.get(name), after.get(name), cost, top) for name in names[:MAX_LAYERS]]
 
 
-def _by_name(layers: Sequence[LayerCost]) -> dict[str, LayerCost]:
+def layers_by_name(layers: Sequence[LayerCost]) -> dict[str, LayerCost]:
     """Layers by name in program order; of several nodes with one name (weights, their user) the one that works."""
     found: dict[str, LayerCost] = {}
     for layer in layers:
@@ -74,7 +74,7 @@ def _by_name(layers: Sequence[LayerCost]) -> dict[str, LayerCost]:
     return found
 
 
-def _renamed_by_position(before: Mapping[str, LayerCost], after: dict[str, LayerCost]) -> dict[str, LayerCost]:
+def renamed_by_position(before: Mapping[str, LayerCost], after: dict[str, LayerCost]) -> dict[str, LayerCost]:
     """`after` under the names of `before` where a rewrite lost the names: the n-th working layer is the n-th, provided
     that both have the same sequence of operations."""
     first, second = ([layer for layer in table.values() if layer.macs] for table in (before, after))
