@@ -189,6 +189,12 @@ def test_two_models_are_timed_in_turns(edgepress: Run, place: Path) -> None:
     assert 0.3 < verdict["value"] < 3
 
 
+def test_a_terminal_without_unicode(edgepress: Run, place: Path) -> None:
+    done = edgepress("gate", "model.onnx", "--max-size", "20kB", cwd=place, env={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == PASS, done.stderr
+    assert "? pass" in done.stdout
+
+
 def test_a_run_is_timed_anew(edgepress: Run, place: Path, tmp_path: Path) -> None:
     """The recorded latencies of both models are one millisecond; these two take a few microseconds."""
     paths = {"baseline": "../model.onnx", "compressed": "../bigger.onnx"}
