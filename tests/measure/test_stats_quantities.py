@@ -13,7 +13,7 @@ from edgepress.measure.stats.quantities import (
     location,
     paired_ratio,
     quantile,
-    standard_error,
+    trimmed_location,
     trimmed_mean,
     unpaired_ratio,
 )
@@ -38,9 +38,9 @@ def test_block_length_follows_correlation() -> None:
     random = np.random.default_rng(0)
     independent = [block_length(random.standard_normal(500)) for _ in range(40)]
     correlated = [block_length(autocorrelated(random, 500, 0.8)) for _ in range(40)]
-    assert np.median(independent) == 1
-    assert np.median(correlated) >= 8
-    assert block_length(np.ones(50)) == 1
+    assert np.median(independent) == 8  # the floor, n^(1/3)
+    assert np.median(correlated) >= 12
+    assert block_length(np.ones(50)) == 4
 
 
 @pytest.mark.parametrize(("n", "correlation", "allowed"), [(20, 0.0, 0.05), (200, 0.0, 0.05), (400, 0.6, 0.07)])
@@ -54,12 +54,12 @@ def test_location_errs_about_as_often_as_it_says(n: int, correlation: float, all
 
 
 def test_ignoring_correlation_would_err_far_more_often() -> None:
-    """The reason for blocks: with them the standard error of an AR(1) mean is near the truth, without it is half of it."""
+    """The reason for blocks: with them the error of an AR(1) mean is near the truth, without them half of it."""
     random = np.random.default_rng(3)
     runs = [autocorrelated(random, 400, 0.6) for _ in range(60)]
     truth = float(np.std([trimmed_mean(run) for run in runs], ddof=1))
-    blocked = float(np.median([standard_error(run)[0] for run in runs]))
-    shuffled = float(np.median([standard_error(random.permutation(run))[0] for run in runs]))
+    blocked = float(np.median([trimmed_location(tuple(run)).error for run in runs]))
+    shuffled = float(np.median([trimmed_location(tuple(random.permutation(run))).error for run in runs]))
     assert shuffled < 0.65 * truth < 0.75 * truth < blocked
 
 

@@ -43,7 +43,7 @@ def test_a_factory_with_weights_and_data(project: Path) -> None:
     assert isinstance(train, NpzSource)
     assert (train.inputs, train.targets, train.path) == ("pixels", "digit", project / "train.npz")
     assert isinstance(evaluate, DigitsSource)
-    assert evaluate.part == "test"
+    assert evaluate.split == "test"
     assert [item.kind for item in recipe.steps] == ["prune", "train", "quantize", "export"]
 
 
@@ -67,7 +67,7 @@ def test_other_sources(project: Path) -> None:
     (project / "pictures").mkdir()
     table = made(project, Start("net.onnx", train="a, b.csv")).data.train
     assert isinstance(table, CsvSource)
-    assert (table.targets, table.path.name) == ("true", "a, b.csv")
+    assert (table.target, table.path.name) == ("true", "a, b.csv")
     assert isinstance(made(project, Start("net.onnx", train="pictures")).data.train, ImageFolderSource)
     assert isinstance(made(project, Start("net.onnx", train="lines.txt")).data.train, TextLinesSource)
 

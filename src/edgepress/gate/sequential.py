@@ -10,7 +10,7 @@ from edgepress.gate.metrics import find, is_machine_bound
 from edgepress.gate.verdict import Judgement
 from edgepress.measure.record import Evidence
 
-FIRST_LOOK = 20
+FIRST_LOOK = 40
 
 
 class Sampled(NamedTuple):

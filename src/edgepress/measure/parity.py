@@ -6,7 +6,7 @@ import numpy as np
 
 from edgepress.errors import UserError
 from edgepress.measure.record import Parity
-from edgepress.targets.runtimes.session import Array
+from edgepress.targets.runtimes.inputs import Array
 
 
 def compare_outputs(

@@ -14,7 +14,9 @@ from edgepress.pipeline.steps import StepResult
 from edgepress.recipe import Recipe
 
 
-def step_record(kind: str, number: int, result: StepResult, before: dict[str, float], after: dict[str, float]) -> StepRecord:
+def step_record(
+    kind: str, number: int, result: StepResult, before: dict[str, float], after: dict[str, float]
+) -> StepRecord:
     """The record of a step, without its duration: equal runs write equal records."""
     name = f"{number:02d}-{kind}"
     return StepRecord(
@@ -25,9 +27,7 @@ def step_record(kind: str, number: int, result: StepResult, before: dict[str, fl
         facts=dict(result.facts),
         before=before,
         after=after,
-        refusals=tuple(
-            RefusalRecord(step=name, node=r.node, found=r.found, needed=r.needed) for r in result.refusals
-        ),
+        refusals=tuple(RefusalRecord(step=name, node=r.node, found=r.found, needed=r.needed) for r in result.refusals),
     )
 
 
@@ -63,5 +63,7 @@ def data_notes(samples: Samples) -> list[str]:
     if samples.calibration is not None:
         notes.append(f"calibration: {len(samples.calibration)} samples drawn by seed from the training data")
     if samples.excluded:
-        notes.append(f"{samples.excluded} training samples also occur in the evaluation data; calibration left them out")
+        notes.append(
+            f"{samples.excluded} training samples also occur in the evaluation data; calibration left them out"
+        )
     return notes

@@ -73,15 +73,17 @@ def open_samples(data: Data, program: Program, *, seed: int, calibration: int) -
 def _open(source: DataSource | None, data: Data, program: Program) -> Dataset | None:
     if source is None:
         return None
-    preprocess = from_options(data.preprocess.model_dump())
-    dataset = preprocess.apply(open_source(source.kind, _options(source), Path()))
+    maker = factory.find(source.function, Path()) if isinstance(source, FactorySource) else None
+    raw = open_source(source.kind, _options(source), Path(), maker=maker)
+    dataset = from_options(data.preprocess.model_dump()).apply(raw)
     check_finite(dataset)
     check_fits(dataset, program)
     return dataset
 
 
 def _options(source: DataSource) -> dict[str, object]:
-    options = source.model_dump(exclude={"kind"})
+    options = source.options()
     if isinstance(source, FactorySource):
-        options["function"] = factory.find(source.function, Path())
-    return options
+        shared = {k: v for k, v in options.items() if k not in ("function", "kwargs")}
+        return {**shared, **source.kwargs}
+    return {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}

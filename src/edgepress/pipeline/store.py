@@ -2,6 +2,7 @@
 
     run.lock                      held while a run works here
     recipe.resolved.yaml          what is being run, with every default
+    scratch/                      checkpoints of the step at work, for the attempt after a kill
     steps/00-import-0f3a.../      one folder per result, with a `step.json` that lists the digest of every file
     best.json                     which result is the best so far; what it names is always complete
     log.jsonl                     what happened when: the only file with times in it
@@ -83,6 +84,17 @@ class RunStore:
         self._opened += 1
         return slot
 
+    def scratch(self, slot: "StepSlot") -> Path:
+        """A folder for what an unfinished step wants to find again after a kill (checkpoints)."""
+        path = self.root / "scratch" / slot.path.name
+        with disk_errors(self.root):
+            path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def clear_scratch(self, slot: "StepSlot") -> None:
+        """Remove the scratch folder of a step that is finished."""
+        discard(self.scratch(slot))
+
     def put(self, name: str, content: str | bytes) -> Path:
         """Write a file at the top of the directory (recipe, report, evidence) whole or not at all."""
         path = self.root / name
@@ -105,6 +117,12 @@ class RunStore:
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
         return path if (path / MANIFEST).is_file() else None
+
+    def best_facts(self) -> dict[str, float] | None:
+        """What `set_best` was told of the best result, `None` before there is one."""
+        if self.best() is None:
+            return None
+        return dict(json.loads((self.root / BEST).read_bytes())["facts"])
 
     def log(self, event: str, **facts: object) -> None:
         """Append a line to the log: {"time": ..., "event": ..., facts}."""

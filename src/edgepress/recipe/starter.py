@@ -115,7 +115,7 @@ def _data(start: Start, folder: Path) -> str:
 
 def _source(part: str, value: str, folder: Path) -> str:
     if value == "digits":
-        return f"{{kind: digits, part: {'train' if part == 'train' else 'test'}}}"
+        return f"{{kind: digits, split: {'train' if part == 'train' else 'test'}}}"
     path = _existing(Path(value))
     where = f"path: {_quoted(_relative(path, folder))}"
     if path.is_dir():
@@ -124,7 +124,7 @@ def _source(part: str, value: str, folder: Path) -> str:
         inputs, targets = _array_names(path)
         return f"{{kind: npz, {where}, inputs: {_quoted(inputs)}, targets: {_quoted(targets)}}}"
     if path.suffix == ".csv":
-        return f"{{kind: csv, {where}, targets: {_quoted(_last_column(path))}}}"
+        return f"{{kind: csv, {where}, target: {_quoted(_last_column(path))}}}"
     if path.suffix == ".txt":
         return f"{{kind: text_lines, {where}}}"
     kinds = "digits, a folder of images, .npz, .csv or .txt"

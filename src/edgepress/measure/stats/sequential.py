@@ -72,14 +72,13 @@ def boundaries(sizes: Sequence[int], cumulative: Sequence[float]) -> list[float]
 
 def _first_density(size: int, bound: float) -> tuple[Array, Array]:
     grid = np.linspace(-TAIL * math.sqrt(size), bound, GRID_POINTS)
-    density: Array = _normal_density(grid, math.sqrt(size))
-    return grid, density
+    return grid, _normal_density(grid, math.sqrt(size))
 
 
 def _next_density(grid: Array, density: Array, step: float, size: int, bound: float) -> tuple[Array, Array]:
     wider = np.linspace(-TAIL * math.sqrt(size), bound, GRID_POINTS)
     kernel = _normal_density(wider[:, None] - grid[None, :], step)
-    return wider, np.trapezoid(kernel * density, grid, axis=1)
+    return wider, np.asarray(np.trapezoid(kernel * density, grid, axis=1))
 
 
 def _solve_bound(grid: Array, density: Array, step: float, increment: float) -> float:
@@ -95,4 +94,5 @@ def _solve_bound(grid: Array, density: Array, step: float, increment: float) -> 
 
 
 def _normal_density(x: Array, deviation: float) -> Array:
-    return np.asarray(np.exp(-0.5 * (x / deviation) ** 2) / (deviation * math.sqrt(2 * math.pi)))
+    density: Array = np.exp(-0.5 * (x / deviation) ** 2) / (deviation * math.sqrt(2 * math.pi))
+    return density

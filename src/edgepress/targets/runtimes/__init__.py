@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepress.errors import UserError
-from edgepress.targets.runtimes.session import Array, Session
+from edgepress.targets.runtimes.inputs import Array, InputSpec, made_up_inputs
+from edgepress.targets.runtimes.session import Session
 
 if TYPE_CHECKING:
     from edgepress.targets.target import Target
 
-__all__ = ["Array", "Session", "import_runtime", "open_session"]
+__all__ = ["Array", "InputSpec", "Session", "import_runtime", "made_up_inputs", "open_session"]
 
 # Runtime -> (module with `import_runtime()` and `open_session(artifact, target)`, endings of the files it takes).
 # The modules are imported on use: each is the only door to its third party.
@@ -20,26 +21,24 @@ RUNTIMES = {
     "onnxruntime": ("edgepress.targets.runtimes.onnxruntime_session", (".onnx", ".ort")),
     "openvino": ("edgepress.targets.runtimes.openvino_session", (".xml", ".onnx")),
     "torch": ("edgepress.targets.runtimes.torch_session", (".pt2", "")),
+    "tensorrt": ("edgepress.targets.runtimes.tensorrt_session", (".engine", ".plan")),
 }
 
 
 def open_session(artifact: Path, target: Target) -> Session:
-    """Load `artifact` on the target's runtime, in this process.
+    """Load `artifact` on the target's runtime: in this process, or where the target is (see `targets.remote`).
 
     Raises:
-        UserError: no such file, or not one this runtime takes, or the target is not local.
+        UserError: no such file, or not one this runtime takes.
         MissingTool: the runtime is not installed, or has no support for the target's device.
-        ToolError: the runtime refuses the artifact.
+        ToolError: the runtime refuses the artifact, or the target cannot be reached.
     """
     module, endings = _runtime(target)
-    if target.kind != "local":
-        raise UserError(
-            f"target {target.name} cannot be opened in this process",
-            found=f"kind {target.kind}",
-            expected="kind local",
-            fix="measure through edgepress.targets.place, which reaches every kind",
-        )
     _check_file(artifact, target, endings)
+    if target.kind != "local":
+        from edgepress.targets.remote.place import open_there
+
+        return open_there(artifact, target)
     return importlib.import_module(module).open_session(artifact, target)
 
 

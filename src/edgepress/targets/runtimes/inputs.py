@@ -1,10 +1,16 @@
 """What an artifact takes, and the check that it is given that."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from edgepress.errors import UserError
-from edgepress.targets.runtimes.session import Array
+
+Array = npt.NDArray[np.generic]
 
 
 class InputSpec(NamedTuple):
@@ -12,6 +18,19 @@ class InputSpec(NamedTuple):
 
     shape: Sequence[int | str | None]
     dtype: str
+
+
+def made_up_inputs(specs: Mapping[str, InputSpec], *, batch: int = 1, seed: int = 0) -> dict[str, Array]:
+    """Inputs that fit: normal noise, integers of 0 and 1 (valid as indices and masks), `batch` where a size is free."""
+    rng = np.random.default_rng(seed)
+    shapes = {name: [size if isinstance(size, int) else batch for size in spec.shape] for name, spec in specs.items()}
+    return {name: _noise(rng, shapes[name], np.dtype(spec.dtype)) for name, spec in specs.items()}
+
+
+def _noise(rng: np.random.Generator, shape: Sequence[int], dtype: np.dtype[np.generic]) -> Array:
+    if np.issubdtype(dtype, np.floating):
+        return rng.normal(size=shape).astype(dtype)
+    return rng.integers(0, 2, size=shape).astype(dtype)
 
 
 def check_inputs(inputs: Mapping[str, Array], specs: Mapping[str, InputSpec]) -> None:

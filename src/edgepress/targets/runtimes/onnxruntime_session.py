@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepress.errors import MissingTool, ToolError, UserError
-from edgepress.targets.runtimes.inputs import InputSpec, check_inputs
-from edgepress.targets.runtimes.session import Array
+from edgepress.targets.runtimes.inputs import Array, InputSpec, check_inputs
 
 if TYPE_CHECKING:
     from edgepress.targets.target import Target
@@ -60,6 +59,10 @@ class OnnxruntimeSession:
     @property
     def input_names(self) -> tuple[str, ...]:
         return tuple(self._specs)
+
+    @property
+    def input_specs(self) -> Mapping[str, InputSpec]:
+        return self._specs
 
     @property
     def output_names(self) -> tuple[str, ...]:

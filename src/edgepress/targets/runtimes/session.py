@@ -1,12 +1,9 @@
 """What every runtime looks like from outside: open an artifact, feed arrays, take arrays."""
 
 from collections.abc import Mapping
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-Array: TypeAlias = npt.NDArray[np.generic]
+from edgepress.targets.runtimes.inputs import Array, InputSpec
 
 
 class Session(Protocol):
@@ -17,6 +14,9 @@ class Session(Protocol):
 
     @property
     def input_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def input_specs(self) -> Mapping[str, InputSpec]: ...
 
     @property
     def output_names(self) -> tuple[str, ...]: ...

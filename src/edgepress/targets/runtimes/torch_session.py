@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepress.errors import MissingTool, ToolError, UserError
-from edgepress.targets.runtimes.inputs import InputSpec, check_inputs
-from edgepress.targets.runtimes.session import Array
+from edgepress.targets.runtimes.inputs import Array, InputSpec, check_inputs
 
 if TYPE_CHECKING:
     import torch
@@ -89,6 +88,10 @@ class TorchSession:
     @property
     def input_names(self) -> tuple[str, ...]:
         return tuple(self._specs)
+
+    @property
+    def input_specs(self) -> Mapping[str, InputSpec]:
+        return self._specs
 
     @property
     def output_names(self) -> tuple[str, ...]:

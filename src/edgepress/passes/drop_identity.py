@@ -1,0 +1,50 @@
+"""Remove nodes that change nothing at inference: dropout, whole-range slices, copies, casts to the same type."""
+
+import torch
+from torch.fx import Node
+
+from edgepress.ir.edit import Editor
+from edgepress.ir.program import PassResult, Program
+from edgepress.ir.text import op_name
+
+ALWAYS = {
+    "aten.dropout", "aten.dropout_", "aten.feature_dropout", "aten.alpha_dropout", "aten.contiguous", "aten.clone",
+    "aten.alias", "aten.detach", "aten.lift_fresh_copy",
+}  # fmt: skip
+# Casts are identities when neither shape nor dtype changes; so is an expansion to the same shape.
+IF_SAME_TYPE = {"aten.to.dtype", "aten.to.device", "aten._to_copy", "aten.expand", "aten.view", "aten.reshape"}
+END = 2**62  # slices to the end carry int64's largest value
+
+
+def drop_identity(program: Program) -> PassResult:
+    """The program without nodes that hand on their input unchanged."""
+    editor, dropped = Editor(program), 0
+    for node in list(editor.graph.nodes):
+        if node.op == "call_function" and _is_identity(node):
+            editor.replace_uses(node, node.args[0])
+            editor.erase(node)  # dropout counts as random: nobody else would remove it
+            dropped += 1
+    if not dropped:
+        return PassResult(program, False)
+    return PassResult(editor.finish(note=f"dropped {dropped} nodes that change nothing"), True)
+
+
+def _is_identity(node: Node) -> bool:
+    name = op_name(node)
+    if not node.args or not isinstance(node.args[0], Node):
+        return False
+    if name in ALWAYS:
+        return not (name.endswith("dropout") and len(node.args) > 2 and node.args[2])
+    if name in IF_SAME_TYPE:
+        return _same_type(node)
+    if name == "aten.slice.Tensor":
+        start, end, step = (node.args[i] if i < len(node.args) else None for i in (2, 3, 4))
+        return start in (None, 0) and (end is None or (isinstance(end, int) and end > END)) and step in (None, 1)
+    return False
+
+
+def _same_type(node: Node) -> bool:
+    source, value = node.args[0].meta.get("val"), node.meta.get("val")  # type: ignore[union-attr]
+    if not isinstance(source, torch.Tensor) or not isinstance(value, torch.Tensor):
+        return False
+    return source.dtype == value.dtype and tuple(map(str, source.shape)) == tuple(map(str, value.shape))

@@ -1,0 +1,107 @@
+"""Apply a calibrated `QuantPlan`: put quantize/dequantize pairs into the graph.
+
+Weights stay float parameters behind their pair, so that the program can still be trained; its outputs are those of the
+integer arithmetic. The operators are the standard `quantized_decomposed` ones.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.fx import Node
+
+from edgepress.errors import UserError
+from edgepress.ir import quant_ops  # noqa: F401  (registers the operators below)
+from edgepress.ir.edit import Editor
+from edgepress.ir.program import PassResult, Program
+from edgepress.ir.quant_plan import ActivationPoint, BiasPoint, Grid, QuantPlan, WeightPoint
+
+qd = torch.ops.quantized_decomposed
+DTYPES = {"int8": torch.int8, "uint8": torch.uint8, "int32": torch.int32}
+# The largest float32 below 2**31: the last step before the conversion to int32 would overflow.
+BIAS_REACH = 2**31 - 128
+PLAN = "quantize"
+
+
+def insert_qdq(program: Program, plan: QuantPlan) -> PassResult:
+    """The program with its quantization written into the graph; the plan is kept under `plans["quantize"]`.
+
+    Raises:
+        UserError: the plan has not been calibrated, or names nodes or tensors that the program does not have.
+    """
+    _check(program, plan)
+    editor = Editor(program)
+    for point in plan.activations:
+        _quantize_activation(editor, point)
+    for weight in plan.weights:
+        _quantize_weight(editor, program, weight)
+    for bias in plan.biases:
+        _quantize_bias(editor, program, bias)
+    note = f"quantized for {plan.target}: {len(plan.weights)} weights, {len(plan.activations)} activations"
+    result = editor.finish(note=note, plans={PLAN: plan.model_dump(mode="json")})
+    return PassResult(result, changed=bool(plan.activations or plan.weights))
+
+
+def _check(program: Program, plan: QuantPlan) -> None:
+    nodes, state = {n.name for n in program.graph.nodes}, program.state()
+    strangers = [p.node for p in plan.activations if p.node not in nodes]
+    strangers += [w.tensor for w in plan.weights if w.tensor not in state]
+    if strangers:
+        raise UserError("the quantization plan belongs to another program", found=f"{strangers[0]} in the plan",
+                        expected="names of this program", fix="place and calibrate again")  # fmt: skip
+    open_ends = [p.node for p in plan.activations if p.scale is None]
+    open_ends += [w.tensor for w in plan.weights if not w.scales]
+    if open_ends:
+        raise UserError("the quantization plan is not calibrated", found=f"{open_ends[0]} has no scale",
+                        expected="a scale everywhere", fix="run calibrate(program, plan, batches) first")  # fmt: skip
+
+
+def _quantize_activation(editor: Editor, point: ActivationPoint) -> None:
+    value = editor.node(point.node)
+    users = [editor.node(name) for name in point.readers] or list(value.users)
+    settings = (point.scale, point.zero_point, point.grid.low, point.grid.high, DTYPES[point.grid.dtype])
+    after = _last_placeholder(editor) if value.op == "placeholder" else value
+    quantize = editor.call(qd.quantize_per_tensor.default, (value, *settings), after=after, name=f"{value.name}_q")
+    real = editor.call(qd.dequantize_per_tensor.default, (quantize, *settings), after=quantize, name=f"{value.name}_dq")
+    for user in users:
+        editor.replace_input(user, value, real)
+
+
+def _last_placeholder(editor: Editor) -> Node:
+    return [n for n in editor.graph.nodes if n.op == "placeholder"][-1]
+
+
+def _quantize_weight(editor: Editor, program: Program, point: WeightPoint) -> None:
+    pair = _pair(editor, program, point.tensor, point.scales, point.axis, point.grid, suffix="")
+    for name in point.nodes:
+        editor.replace_input(editor.node(name), _placeholder(editor, program, point.tensor), pair)
+
+
+def _quantize_bias(editor: Editor, program: Program, point: BiasPoint) -> None:
+    grid = Grid(dtype="int32", low=-BIAS_REACH, high=BIAS_REACH, symmetric=True)
+    axis = 0 if len(point.scales) > 1 else None
+    pair = _pair(editor, program, point.tensor, point.scales, axis, grid, suffix=f"_{point.node}")
+    editor.replace_input(editor.node(point.node), _placeholder(editor, program, point.tensor), pair)
+
+
+def _placeholder(editor: Editor, program: Program, tensor: str) -> Node:
+    return editor.node(next(node for node, target in program.state_names().items() if target == tensor))
+
+
+def _pair(
+    editor: Editor, program: Program, tensor: str, scales: Sequence[float], axis: int | None, grid: Grid, *, suffix: str
+) -> Node:
+    """quantize -> dequantize behind a parameter; returns the dequantize node."""
+    source, dtype = _placeholder(editor, program, tensor), DTYPES[grid.dtype]
+    settings: tuple[Any, ...]
+    if axis is None:
+        ops = (qd.quantize_per_tensor.default, qd.dequantize_per_tensor.default)
+        settings = (scales[0], 0, grid.low, grid.high, dtype)
+    else:
+        ops = (qd.quantize_per_channel.default, qd.dequantize_per_channel.default)
+        scale = editor.add_tensor(f"{tensor}{suffix}_scale", torch.tensor(scales, dtype=torch.float32))
+        zero = editor.add_tensor(f"{tensor}{suffix}_zero_point", torch.zeros(len(scales), dtype=torch.int64))
+        settings = (scale, zero, axis, grid.low, grid.high, dtype)
+    first = next(n for n in editor.graph.nodes if n.op != "placeholder")
+    quantize = editor.call(ops[0], (source, *settings), before=first, name=f"{source.name}_q")
+    return editor.call(ops[1], (quantize, *settings), after=quantize, name=f"{source.name}_dq")

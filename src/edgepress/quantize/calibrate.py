@@ -1,0 +1,133 @@
+"""Fill the scales of a plan: activations from batches, weights and biases from the program itself."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+
+import torch
+
+from edgepress.errors import UserError
+from edgepress.ir.program import Program
+from edgepress.ir.quant_plan import ActivationPoint, BiasPoint, QuantPlan, WeightPoint
+from edgepress.quantize.observers import OBSERVERS, Extremes, NotFinite
+from edgepress.quantize.qparams import affine, channel_view, weight_scales
+from edgepress.quantize.watch import run_watched
+
+Batch = Sequence[torch.Tensor]
+# Biases stay below this many steps of the accumulator, half of what int32 holds: the other half is for the sum.
+BIAS_STEPS = 2**30
+
+
+def calibrate(
+    program: Program, plan: QuantPlan, batches: Iterable[Batch], *, observer: str = "minmax", power_of_two: bool = False
+) -> QuantPlan:
+    """The plan with every scale filled in.
+
+    Args:
+        program: the program the plan was placed for. batches: tuples of input tensors; read once, one at a time.
+        observer: a key of `observers.OBSERVERS`.
+
+    Raises:
+        UserError: no batches, or infinities or NaNs in the weights or in what the network computes.
+    """
+    check_weights(program, plan)
+    ranges = observe(program, plan, batches, observer)
+    activations = tuple(_with_scale(point, ranges.get(point.group), power_of_two) for point in plan.activations)
+    plan = plan.model_copy(update={"activations": activations})
+    return scale_weights(program, plan)
+
+
+def observe(program: Program, plan: QuantPlan, batches: Iterable[Batch], observer: str) -> dict[str, Extremes]:
+    """Group -> what was seen of its sources.
+
+    Raises:
+        UserError: see `calibrate`.
+    """
+    open_points = [p for p in plan.activations if p.source and p.scale is None]
+    seen = {p.group: OBSERVERS[observer]() for p in open_points}
+    if not seen:
+        return {}
+    count = 0
+    for count, batch in enumerate(batches, 1):
+        looks = {p.node: partial(_look, seen[p.group], p.node, count) for p in open_points}
+        run_watched(program, batch, looks)
+    if not count:
+        raise UserError("no calibration data", found="0 batches", expected="at least one",
+                        fix="name a data source under `calibration`")  # fmt: skip
+    return seen
+
+
+def _look(observer: Extremes, node: str, batch: int, value: torch.Tensor) -> None:
+    try:
+        observer.update(value)
+    except NotFinite as error:
+        raise UserError(
+            f"calibration batch {batch} makes {node} infinite or NaN",
+            found=str(error),
+            expected="finite values everywhere",
+            fix="check the calibration data and its normalization, or keep this layer float (keep_float)",
+        ) from error
+
+
+def check_weights(program: Program, plan: QuantPlan) -> None:
+    """Every tensor to be quantized is finite.
+
+    Raises:
+        UserError: naming the first that is not.
+    """
+    state = program.state()
+    for tensor in [w.tensor for w in plan.weights] + [b.tensor for b in plan.biases]:
+        bad = int((~torch.isfinite(state[tensor])).sum())
+        if bad:
+            raise UserError(f"{tensor} is not finite", found=f"{bad} infinities or NaNs", expected="finite weights",
+                            fix="train again, or keep this layer float (keep_float)")  # fmt: skip
+
+
+def _with_scale(point: ActivationPoint, seen: Extremes | None, power_of_two: bool) -> ActivationPoint:
+    if point.scale is not None or seen is None:
+        return point
+    scale, zero = affine(*seen.range(point.grid), point.grid, power_of_two=power_of_two)
+    return point.model_copy(update={"scale": scale, "zero_point": zero})
+
+
+def scale_weights(program: Program, plan: QuantPlan, chosen: Mapping[str, torch.Tensor] | None = None) -> QuantPlan:
+    """The plan with the scales of weights and biases. Activations must have theirs.
+
+    Args:
+        chosen: scales of some weights by tensor name, where they were searched or learned; the others are min-max.
+    """
+    state, shared = program.state(), _fixed_groups(plan)
+    scales: dict[str, torch.Tensor] = {}
+    for weight in plan.weights:
+        given = (chosen or {}).get(weight.tensor)
+        plain = weight_scales(state[weight.tensor], weight.axis, weight.grid) if given is None else given
+        scales[weight.tensor] = _room_for_bias(program, plan, weight, plain, shared)
+    weights = tuple(w.model_copy(update={"scales": _numbers(scales[w.tensor])}) for w in plan.weights)
+    biases = tuple(_bias_scales(plan, b, scales[b.weight], shared) for b in plan.biases)
+    return plan.model_copy(update={"weights": weights, "biases": biases})
+
+
+def _fixed_groups(plan: QuantPlan) -> dict[str, float]:
+    """Node -> activation scale."""
+    return {p.node: p.scale for p in plan.activations if p.scale is not None}
+
+
+def _room_for_bias(
+    program: Program, plan: QuantPlan, weight: WeightPoint, scales: torch.Tensor, activation: dict[str, float]
+) -> torch.Tensor:
+    """Scales no smaller than what keeps each bias inside int32 (tiny weights beside a large bias)."""
+    for bias in plan.biases:
+        if bias.weight == weight.tensor and weight.input in activation:
+            reach = channel_view(program.state()[bias.tensor].detach(), 0).abs().amax(1)
+            floor = reach / (activation[weight.input] * BIAS_STEPS)
+            scales = torch.maximum(scales, floor if weight.axis is not None else floor.max())
+    return scales
+
+
+def _bias_scales(plan: QuantPlan, bias: BiasPoint, weight: torch.Tensor, activation: dict[str, float]) -> BiasPoint:
+    point = plan.weight(bias.weight)
+    assert point is not None
+    return bias.model_copy(update={"scales": _numbers(weight * activation[point.input])})
+
+
+def _numbers(scales: torch.Tensor) -> tuple[float, ...]:
+    return tuple(float(s) for s in scales.reshape(-1).float())

@@ -1,0 +1,89 @@
+"""What the arguments of ATen operators are: which is the weight, which the bias, which the activations."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.fx import Node
+
+from edgepress.ir.program import Program
+from edgepress.ir.text import op_name
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Positions of an operator's weight and bias, and the weight's axis of output channels."""
+
+    weight: int
+    bias: int | None
+    axis: int
+
+
+_PLAIN = Weighted(weight=1, bias=2, axis=0)
+_TRANSPOSED = Weighted(weight=1, bias=2, axis=1)
+_PRODUCT = Weighted(weight=1, bias=None, axis=-1)
+
+WEIGHTED: Mapping[str, Weighted] = {
+    **{f"aten.conv{d}d": _PLAIN for d in (1, 2, 3)},
+    **{f"aten.conv{d}d.padding": _PLAIN for d in (1, 2, 3)},
+    "aten.conv_transpose1d": _TRANSPOSED,
+    "aten.conv_transpose2d.input": _TRANSPOSED,
+    "aten.linear": _PLAIN,
+    "aten.matmul": _PRODUCT,
+    "aten.mm": _PRODUCT,
+}
+TWO_OPERANDS = ("aten.add.Tensor", "aten.add_.Tensor", "aten.mul.Tensor", "aten.mul_.Tensor", "aten.sub.Tensor")
+PRODUCTS = ("aten.matmul", "aten.bmm", "aten.mm")
+
+
+def weighted(program: Program, node: Node) -> Weighted | None:
+    """Where `node` keeps its weight, or `None` if it has none (or it is computed by other nodes)."""
+    place = WEIGHTED.get(op_name(node))
+    if place is None or program.tensor_of(argument(node, place.weight)) is None:
+        return None
+    return place
+
+
+def argument(node: Node, position: int | None) -> Any:
+    """The positional argument, or `None` if it is left out."""
+    return None if position is None or position >= len(node.args) else node.args[position]
+
+
+def weight_axis(program: Program, node: Node, place: Weighted) -> int | None:
+    """The axis of a weight that has one scale per index; `None` where channels cannot be told apart."""
+    tensor = program.tensor_of(argument(node, place.weight))
+    assert tensor is not None
+    if place is _TRANSPOSED and _groups(node) != 1:
+        return None  # axis 1 runs over the channels of one group only
+    return place.axis % tensor.dim()
+
+
+def _groups(node: Node) -> int:
+    # conv_transpose*(input, weight, bias, stride, padding, output_padding, groups, dilation)
+    value = argument(node, 6)
+    return 1 if value is None else int(value)
+
+
+def activations(program: Program, node: Node) -> list[Node]:
+    """The nodes that hand `node` its activations: everything it computes on but weights."""
+    op = op_name(node)
+    if op in ("aten.cat", "aten.stack"):
+        return [a for a in node.args[0] if isinstance(a, Node)]  # type: ignore[union-attr]
+    first: list[Any] = list(node.args[:1])
+    if op in TWO_OPERANDS or (op in PRODUCTS and weighted(program, node) is None):
+        first = list(node.args[:2])
+    return [a for a in first if isinstance(a, Node)]
+
+
+def is_float(node: Node) -> bool:
+    """Whether the node's value is one float tensor."""
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.dtype.is_floating_point
+
+
+def layer_of(program: Program, node: Node) -> str:
+    """Dotted name of the layer the node's first weight belongs to, or ""."""
+    names = program.state_names()
+    own = [names[a.name] for a in node.all_input_nodes if a.name in names]
+    return own[0].rpartition(".")[0] if own else ""

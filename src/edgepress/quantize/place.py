@@ -1,0 +1,203 @@
+"""Placement: from what the target can compute and the graph to a `QuantPlan`.
+
+Three sweeps. Forward: which nodes can compute on integers (`compute` by their own right, `follow` when all their
+inputs are integers, `same_scale` when their input is). Backward: which values somebody wants as integers. Then every
+such value becomes an activation point, and points that must agree on a scale join one group.
+"""
+
+from collections.abc import Iterator
+
+from torch.fx import Node
+
+from edgepress.ir.program import Program
+from edgepress.ir.quant_plan import ActivationPoint, BiasPoint, FloatNode, QuantPlan, WeightPoint
+from edgepress.ir.text import op_name
+from edgepress.quantize import operands
+from edgepress.quantize.obstacles import obstacle
+from edgepress.quantize.options import QuantOptions
+from edgepress.quantize.qparams import grid_of
+from edgepress.targets.capability import Capability, Format, Rule
+
+
+def place(program: Program, capability: Capability, options: QuantOptions | None = None) -> QuantPlan:
+    """Decide what is quantized on the target. Scales are left open: see `calibrate`.
+
+    `program` should have its batch norms folded: one that is left stands between a convolution and its activation.
+    """
+    return _Placement(program, capability, options or QuantOptions()).plan()
+
+
+class _Placement:
+    """The sweeps of `place` over one program."""
+
+    def __init__(self, program: Program, capability: Capability, options: QuantOptions) -> None:
+        self.program, self.capability, self.options = program, capability, options
+        self.nodes = program.nodes
+        self.tail: dict[Node, Node] = {}  # node -> the activation function its runtime fuses into it
+        self.head: dict[Node, Node] = {}  # the reverse
+        self.integer: dict[Node, Rule] = {}  # nodes that compute on integers
+        self.carried: dict[Node, Rule] = {}  # nodes that only move integers
+        self.floats: list[FloatNode] = []
+
+    def plan(self) -> QuantPlan:
+        self._fuse()
+        for node in self.nodes:
+            self._decide(node)
+        self._drop_idle_carriers()
+        points = self._points() if self.options.activation_bits is not None else ()
+        weights = tuple(self._weights({p.node for p in points}))
+        return QuantPlan(
+            target=self.capability.name,
+            activations=points,
+            weights=weights,
+            biases=tuple(self._biases(weights)) if points else (),
+            quantized=tuple(n.name for n in self.nodes if n in self.integer or n in self.carried),
+            float_nodes=tuple(self.floats),
+        )
+
+    # -- forward -------------------------------------------------------------------------------------------------
+
+    def _fuse(self) -> None:
+        """Pair each node with the activation function that the runtime computes along with it."""
+        for node in self.nodes:
+            rule = self.capability.rule(op_name(node))
+            users = list(node.users)
+            if rule and len(users) == 1 and op_name(users[0]) in rule.fuses and users[0].args[0] is node:
+                self.tail[node], self.head[users[0]] = users[0], node
+
+    def _decide(self, node: Node) -> None:
+        if not operands.is_float(node):
+            return
+        if node in self.head:
+            if self.head[node] not in self.integer:
+                self._leave_float(node, f"it follows {self.head[node].name}, which is float", "an integer producer")
+            return
+        rule = self.capability.rule(op_name(node))
+        if rule is None:
+            self._leave_float(node, self.capability.why_float(op_name(node)), "another target, or another operator")
+            return
+        found, needed = obstacle(self.program, node, rule, self.options) or self._float_input(node, rule) or ("", "")
+        if found:
+            self._leave_float(node, found, needed)
+        elif rule.role == "same_scale":
+            self.carried[node] = rule
+        else:
+            self.integer[node] = rule
+
+    def _leave_float(self, node: Node, found: str, needed: str) -> None:
+        self.floats.append(FloatNode(node=node.name, op=op_name(node), found=found, needed=needed))
+
+    def _float_input(self, node: Node, rule: Rule) -> tuple[str, str] | None:
+        if rule.role == "compute":
+            return None
+        sources = operands.activations(self.program, node)
+        culprit = next((s for s in sources if not self._available(s)), None)
+        if culprit is None:
+            return None
+        return f"its input {culprit.name} is float", f"{culprit.name} as integers"
+
+    def _available(self, value: Node) -> bool:
+        """Whether the producer of `value` can hand it out as integers."""
+        return value in self.carried or self.head.get(value, value) in self.integer
+
+    # -- backward ------------------------------------------------------------------------------------------------
+
+    def _drop_idle_carriers(self) -> None:
+        """A reshape that no integer node reads moves floats just as well."""
+        for node in reversed(self.nodes):
+            if node in self.carried and not self._demanders(node):
+                del self.carried[node]
+
+    def _demanders(self, value: Node) -> list[Node]:
+        """The users that want `value` as integers."""
+        return [
+            user
+            for user in value.users
+            if (user in self.integer or user in self.carried) and value in operands.activations(self.program, user)
+        ]
+
+    # -- points --------------------------------------------------------------------------------------------------
+
+    def _points(self) -> tuple[ActivationPoint, ...]:
+        candidates = [*self.program.user_inputs(), *self.nodes]
+        points = [p for p in map(self._point, candidates) if p is not None]
+        groups = self._groups({p.node for p in points})
+        return tuple(p.model_copy(update={"group": groups[p.node]}) for p in points)
+
+    def _point(self, value: Node) -> ActivationPoint | None:
+        if value in self.tail and value in self.integer:
+            return None  # quantized after the activation function that is fused into it
+        producer = self.head.get(value, value)
+        rule = self.integer.get(producer) or self.carried.get(value)
+        demanders = self._demanders(value)
+        must = rule is not None and rule.output == "required"
+        if not demanders and not must:
+            return None
+        everyone = must or len(demanders) == len(value.users)
+        fixed = rule.fixed_output if rule else None
+        return ActivationPoint(
+            node=value.name,
+            group=value.name,
+            grid=grid_of(self.capability.activation, self.options.activation_bits),
+            source=value not in self.carried or op_name(value) in ("aten.cat", "aten.mean.dim"),
+            readers=() if everyone else tuple(user.name for user in demanders),
+            scale=fixed[0] if fixed else None,
+            zero_point=fixed[1] if fixed else 0,
+        )
+
+    def _groups(self, pointed: set[str]) -> dict[str, str]:
+        """Point -> name of its group; the members of a group share one scale."""
+        leader = {name: name for name in pointed}
+
+        def find(name: str) -> str:
+            while leader[name] != name:
+                name = leader[name]
+            return name
+
+        for node in self.nodes:
+            if node in self.carried and node.name in pointed:
+                for source in operands.activations(self.program, node):
+                    if source.name in pointed:
+                        leader[find(node.name)] = find(source.name)
+        return {name: find(name) for name in pointed}
+
+    # -- weights -------------------------------------------------------------------------------------------------
+
+    def _weights(self, pointed: set[str]) -> Iterator[WeightPoint]:
+        owners = [n for n in self.nodes if n in self.integer and operands.weighted(self.program, n)]
+        names, found = self.program.state_names(), dict[str, WeightPoint]()
+        for node in owners:
+            here = operands.weighted(self.program, node)
+            assert here is not None
+            tensor = names[operands.argument(node, here.weight).name]
+            if tensor in found:  # shared by several layers: one grid for all
+                found[tensor] = found[tensor].model_copy(update={"nodes": (*found[tensor].nodes, node.name)})
+                continue
+            form = self.integer[node].weight or self.capability.weight
+            axis = operands.weight_axis(self.program, node, here) if form.granularity == "channel" else None
+            source = operands.activations(self.program, node)[0].name
+            found[tensor] = WeightPoint(
+                tensor=tensor,
+                nodes=(node.name,),
+                axis=axis,
+                grid=grid_of(form, self._bits(node, owners, form)),
+                input=source if source in pointed else "",
+            )
+        yield from found.values()
+
+    def _bits(self, node: Node, owners: list[Node], form: Format) -> int:
+        at_edge = node in (owners[0], owners[-1]) and self.options.edge_bits is not None
+        bits = self.options.edge_bits if at_edge else self.options.weight_bits
+        return min(bits or form.bits, form.bits)
+
+    def _biases(self, weights: tuple[WeightPoint, ...]) -> Iterator[BiasPoint]:
+        if self.capability.bias != "int32":
+            return
+        names = self.program.state_names()
+        by_name = {node.name: node for node in self.nodes}
+        for weight in weights:
+            for node in (by_name[name] for name in weight.nodes):
+                place_ = operands.weighted(self.program, node)
+                bias = operands.argument(node, place_.bias) if place_ else None
+                if isinstance(bias, Node) and bias.name in names:
+                    yield BiasPoint(tensor=names[bias.name], node=node.name, weight=weight.tensor)
