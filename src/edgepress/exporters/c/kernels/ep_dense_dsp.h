@@ -33,21 +33,19 @@ EP_INLINE void ep_dense_dsp_put(const ep_dense *p, int32_t c, int32_t total, int
 
 EP_KERNEL void ep_dense_dsp(const ep_dense *p, const int8_t *in, int8_t *out) {
     const int8_t *weight = p->weight, *end = in + p->in_c;
-    const int32_t odd = p->in_c & 4; /* start in the middle of a round */
     for (int32_t c = 0; c < p->out_c; c += 4) {
         int32_t s0 = 0, t0 = 0, s1 = 0, t1 = 0;
         const int8_t *px = in;
-        uint32_t x0, x1, a;
-        __asm__ volatile("ldr %[a], %[odd]\n\t"
-                         "cmp %[a], #0\n\t"
+        uint32_t x0, x1, a = (uint32_t)p->in_c & 4u; /* start in the middle of a round? */
+        __asm__ volatile("cmp %[a], #0\n\t"
                          "bne 2f\n"
                          "1:\n\t" EP_DENSE_FOUR
                          "2:\n\t" EP_DENSE_FOUR
                          "cmp %[px], %[end]\n\t"
                          "bne 1b"
                          : [s0] "+r"(s0), [t0] "+r"(t0), [s1] "+r"(s1), [t1] "+r"(t1), [px] "+r"(px), [pw] "+r"(weight),
-                           [x0] "=&r"(x0), [x1] "=&r"(x1), [a] "=&r"(a)
-                         : [end] "r"(end), [odd] "m"(odd)
+                           [x0] "=&r"(x0), [x1] "=&r"(x1), [a] "+r"(a)
+                         : [end] "r"(end)
                          : "r3", "r4", "r5", "r6", "cc", "memory");
         ep_dense_dsp_put(p, c, s0, out);
         ep_dense_dsp_put(p, c + 1, (int32_t)((uint32_t)t0 - (uint32_t)s0) >> 8, out);
