@@ -56,6 +56,7 @@ def arms(student: Program, teacher: Program) -> dict[str, Callable[[], list[Term
         "kd": lambda: kd,
         "kd alone": lambda: [Term("kd", 1.0, {"temperature": 4.0})],
         "dkd": lambda: [Term("task"), Term("dkd", 1.0, {"alpha": 1.0, "beta": 8.0, "temperature": 4.0})],
+        "dkd, beta 1": lambda: [Term("task"), Term("dkd", 1.0, {"alpha": 1.0, "beta": 1.0, "temperature": 4.0})],
         "attention": lambda: [Term("task"), Term("attention", 5.0, taps=taps)],
         "similarity": lambda: [Term("task"), Term("similarity", 3000.0, taps=taps)],
         "relational": lambda: [Term("task"), Term("relational", 25.0, taps=taps[-1:])],
