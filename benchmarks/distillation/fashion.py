@@ -2,7 +2,7 @@
 
     EDGEPRESS_DATA=... OMP_NUM_THREADS=1 python benchmarks/distillation/fashion.py --minutes 10 [--experiment pruned]
 
-The teacher (1.9 million MACs) is trained here first, on 20,000 images. Experiments:
+The teacher (1.9 million MACs) is trained here first, on 10,000 images, or read from `--teacher`. Experiments:
   pruned  the teacher cut to a third of its MACs (Taylor, global), 1,000 labelled images, 5 epochs
   small   a network of a quarter of the width from random weights, 2,000 labelled images, 15 epochs
   few     as pruned, 10 images per class, 50 epochs; arms without "task" use no labels
@@ -17,12 +17,12 @@ from harness import TASK, Experiment, arguments, compare
 from torch import nn
 
 from edgepress.data import Dataset, open_source, per_class
-from edgepress.ir import Program, capture
+from edgepress.ir import Program, capture, load, save
 from edgepress.prune import PruneOptions, prune
 from edgepress.train import TrainOptions, fit
 
 HERE = Path(__file__).parent
-TEACHER_IMAGES, CUT_SEED = 20_000, 0
+TEACHER_IMAGES, FEW_SEED = 10_000, 0
 
 
 def network(width: int) -> Program:
@@ -48,11 +48,21 @@ def fashion(split: str) -> Dataset:
     )
 
 
-def make(name: str) -> Experiment:
-    everything, test = fashion("train"), fashion("t10k")
-    options = TrainOptions(epochs=6, batch_size=128, optimizer="adamw", lr=3e-3, augment=("flip", "crop"))
+def trained_teacher(everything: Dataset, folder: Path | None) -> Program:
+    """Read from `folder`, or trained and kept there."""
+    if folder is not None and folder.is_dir():
+        return load(folder)
+    options = TrainOptions(epochs=4, batch_size=128, optimizer="adamw", lr=5e-3, augment=("flip",))
     large = everything.subset(range(TEACHER_IMAGES))
     teacher = fit(network(16), large, objective=TASK.objective(), options=options, task=TASK).program
+    if folder is not None:
+        save(teacher, folder)
+    return teacher
+
+
+def make(name: str, folder: Path | None) -> Experiment:
+    everything, test = fashion("train"), fashion("t10k")
+    teacher = trained_teacher(everything, folder)
     rest = everything.subset(range(TEACHER_IMAGES, TEACHER_IMAGES + 2000))
     shared = {"batch_size": 32, "optimizer": "adamw", "augment": ("flip", "crop")}
     if name == "small":
@@ -61,15 +71,17 @@ def make(name: str) -> Experiment:
     how = PruneOptions(criterion="taylor", reduce={"macs": 0.67}, allocation="global", round_to=1)
     student = prune(teacher, how, batches, TASK.loss).program
     if name == "few":
-        few = per_class(rest, 10, CUT_SEED)
+        few = per_class(rest, 10, FEW_SEED)
         return Experiment(name, teacher, student, few, test, TrainOptions(epochs=50, lr=1e-3, **shared))
     return Experiment(name, teacher, student, rest.subset(range(1000)), test, TrainOptions(epochs=5, lr=1e-3, **shared))
 
 
 def main() -> None:
-    chosen = arguments(__doc__, ["pruned", "small", "few"]).parse_args()
+    parser = arguments(__doc__, ["few", "pruned", "small"])
+    parser.add_argument("--teacher", type=Path, help="folder of the trained teacher; made if missing")
+    chosen = parser.parse_args()
     out = chosen.out or HERE / f"fashion_{chosen.experiment}.json"
-    compare(make(chosen.experiment), chosen.arms, chosen.seeds, chosen.minutes, out)
+    compare(make(chosen.experiment, chosen.teacher), chosen.arms, chosen.seeds, chosen.minutes, out)
 
 
 if __name__ == "__main__":
