@@ -8,6 +8,7 @@ passes through typer.
 from __future__ import annotations
 
 import functools
+import io
 import os
 import sys
 import warnings
@@ -32,11 +33,12 @@ class Verb(NamedTuple):
 
 VERBS = (
     Verb("run", "edgepress_cli.run:run", "carry out a recipe: compress, export, measure, judge"),
+    Verb("prune", "edgepress_cli.prune:prune", "only the pruning steps of a recipe"),
+    Verb("quantize", "edgepress_cli.quantize:quantize", "only the quantization steps of a recipe"),
+    Verb("distill", "edgepress_cli.distill:distill", "only the training steps of a recipe, taught or not"),
+    Verb("export", "edgepress_cli.export:export", "write a network as ONNX, or a quantized one as C"),
     Verb("inspect", "edgepress_cli.inspect:inspect", "what a network is made of, layer by layer"),
     Verb("measure", "edgepress_cli.measure:measure", "size, latency, memory and cold start of artifacts on a target"),
-    Verb("gate", "edgepress_cli.gate:gate", "hold a finished run, or any model file, against budgets"),
-    Verb("baseline", "edgepress_cli.baseline:baseline", "accept a run's values as what later ones are held against"),
-    Verb("report", "edgepress_cli.report:report", "write a finished run's report anew"),
     Verb("targets", "edgepress_cli.targets:targets", "where artifacts can run, and what is missing here"),
     Verb("gate", "edgepress_cli.gate:gate", "hold a run or any model file against budgets"),
     Verb("baseline", "edgepress_cli.baseline:baseline", "accept a run's values as what the next ones are held against"),
@@ -157,4 +159,7 @@ def entry() -> None:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     # torch copies its own trees in a way that it has deprecated itself: nothing a user could mend.
     warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no ✓ shows ? and lives
     sys.exit(main())

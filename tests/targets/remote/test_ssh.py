@@ -17,8 +17,10 @@ from onnx import TensorProto, helper, numpy_helper
 from edgepress import targets
 from edgepress.errors import MissingTool, ToolError, UserError
 from edgepress.measure.energy import measure_session_energy
+from edgepress.measure.environment import describe
 from edgepress.measure.latency import compare_latency
 from edgepress.measure.memory import measure_cold_start
+from edgepress.measure.survey import survey
 from edgepress.targets.remote.channel import Channel
 from edgepress.targets.remote.far_side import FarSide
 from edgepress.targets.remote.place import far_side
@@ -95,6 +97,15 @@ def test_latency_is_taken_in_turns_over_there(server, artifact, tmp_path):
     assert small.value < 1e3 * (time.perf_counter() - start)
     for session in sessions.values():
         session.close()
+
+
+def test_the_environment_is_that_of_the_far_side(server, artifact):
+    """Told by the far side's own interpreter, which here is on the same machine: the same class."""
+    result = survey({"a": artifact}, server.target(), runs=5, cold_starts=0, energy=False)
+    here = describe()
+    assert result.environment.machine_class == here.machine_class
+    assert result.environment.python == here.python
+    assert [m.target for m in result["a"] if m.name == "latency_ms"] == ["board"]
 
 
 def test_cold_starts_are_measured_over_there(server, artifact, eventually):

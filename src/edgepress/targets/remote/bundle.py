@@ -26,6 +26,7 @@ FILES = (
     "targets/worker/__init__.py",
     "targets/worker/cold_start.py",
     "targets/worker/conditions.py",
+    "targets/worker/facts.py",
     "targets/worker/operations.py",
     "targets/worker/serve.py",
     "targets/worker/turns.py",
@@ -41,11 +42,12 @@ LONG_AGO = (1980, 1, 1, 0, 0, 0)  # equal files give an equal archive
 def worker_archive() -> bytes:
     """The archive's bytes."""
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(stream, "w") as archive:
         for name in EMPTY:
             archive.writestr(zipfile.ZipInfo(f"edgepress/{name}", LONG_AGO), "")
         for name in FILES:
-            archive.writestr(zipfile.ZipInfo(f"edgepress/{name}", LONG_AGO), (PACKAGE / name).read_bytes())
+            info = zipfile.ZipInfo(f"edgepress/{name}", LONG_AGO)
+            archive.writestr(info, (PACKAGE / name).read_bytes(), zipfile.ZIP_DEFLATED)
     return stream.getvalue()
 
 

@@ -23,7 +23,7 @@ class RemoteSession:
     """One artifact on a far side of its own.
 
     Attributes:
-        why_untimed: why times from there mean nothing; empty if they do.
+        machine: what the far side says of itself. why_untimed: why times from there mean nothing; empty if they do.
     """
 
     def __init__(self, artifact: Path, far_side: FarSide, why_untimed: str = "") -> None:
@@ -31,8 +31,8 @@ class RemoteSession:
         described = far_side.open(OWN_NAME, artifact)
         self._specs = {name: InputSpec(*spec) for name, spec in described["inputs"].items()}
         self._output_names = tuple(described["outputs"])
-        machine = far_side.hello()["machine"]
-        self._description = f"{described['description']} on {machine}"
+        self.machine = far_side.hello()
+        self._description = f"{described['description']} on {self.machine['machine']}"
 
     @property
     def input_names(self) -> tuple[str, ...]:

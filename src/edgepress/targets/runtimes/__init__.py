@@ -21,6 +21,7 @@ RUNTIMES = {
     "onnxruntime": ("edgepress.targets.runtimes.onnxruntime_session", (".onnx", ".ort")),
     "openvino": ("edgepress.targets.runtimes.openvino_session", (".xml", ".onnx")),
     "torch": ("edgepress.targets.runtimes.torch_session", (".pt2", "")),
+    "tensorrt": ("edgepress.targets.runtimes.tensorrt_session", (".engine", ".plan")),
 }
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
-import platform
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepress.errors import ToolError, UserError
 from edgepress.targets.worker import cold_start, windows, wire
+from edgepress.targets.worker.facts import facts
 from edgepress.targets.worker.turns import take_turns
 
 if TYPE_CHECKING:
@@ -35,22 +34,10 @@ class Workbench:
 
 
 def hello(bench: Workbench) -> dict[str, Any]:
-    """Who answers: machine, cores, memory and the lines of /proc/cpuinfo that tell the CPU."""
-    import numpy as np
+    """Who answers."""
+    import numpy  # noqa: F401  (without it no request that matters can be answered: better told now)
 
-    try:
-        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        cpuinfo = ""
-    return {
-        "machine": platform.machine(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "cores": os.cpu_count() or 1,
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "cpuinfo": cpuinfo[:4000],
-    }
+    return facts()
 
 
 def size(bench: Workbench, path: str) -> int:
