@@ -41,7 +41,7 @@ class PruneOptions:
     """
 
     reduce: Mapping[str, float] = field(default_factory=lambda: {"macs": 0.5})
-    criterion: Criterion = "activation_taylor"
+    criterion: Criterion = "surgeon"
     allocation: Literal["global", "uniform", "sensitivity"] = "global"
     round_to: int = 1
     minimum: int = 1

@@ -8,7 +8,7 @@ that minimises, over calibration examples and positions,
 where x' is what the layer reads in the smaller network (errors of earlier layers included), z and z' are the values of
 the original and the smaller network at the layer's anchor, and a is the per-channel scale of a batch norm in between.
 The anchor is the batch norm or residual addition behind the layer, so that a block also makes up for errors that reach
-it through its shortcut (channel pruning by He et al. 2017, eq. 4, with the asymmetric target of He et al. 2017 sec. 3.2).
+it through its shortcut (He et al. 2017, "Channel pruning", eq. 4, with its asymmetric target for whole networks).
 """
 
 from collections.abc import Sequence
