@@ -1,4 +1,4 @@
-"""How much the loss rises when one group alone loses part of its channels: the table behind allocation by sensitivity."""
+"""How much the loss rises when one group alone loses part of its channels: what allocation by sensitivity reads."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass

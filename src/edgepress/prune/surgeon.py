@@ -122,7 +122,7 @@ def eliminate(problems: list[Problem], units: int) -> npt.NDArray[np.float64]:
 
 def collect(evidence: Evidence) -> dict[Node, Reader]:
     """Covariances of inputs and gradients of every layer that can be refitted and reads units."""
-    readers = {node: reader for node, reader in _empty_readers(evidence)}
+    readers = dict(_empty_readers(evidence))
     for inputs, targets in evidence.batches:
         _add_batch(evidence, readers, inputs, targets)
     return readers
