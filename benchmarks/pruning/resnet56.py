@@ -168,9 +168,13 @@ def main() -> None:
         for criterion in ("taylor", "l2") if given.peer else ():
             results.append(peer_result(folder, ratio, criterion))
             print(json.dumps(results[-1]), flush=True)
-    if given.out:
-        document = {"images": given.images, "environment": environment(), "results": results}
-        given.out.write_text(json.dumps(document, indent=1) + "\n")
+        _write(given.out, given.images, results)
+
+
+def _write(out: Path | None, images: int, results: list[dict[str, object]]) -> None:
+    if out:
+        document = {"images": images, "environment": environment(), "results": results}
+        out.write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

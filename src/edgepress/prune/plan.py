@@ -37,7 +37,7 @@ def make_plan(
     Raises:
         UserError: the budget cannot be met with the groups there are; says how far they reach.
     """
-    batches = list(batches)
+    batches = first_examples(batches, options.score_examples)
     groups = groups or channel_groups(program)
     free = [g for g in groups.groups if not ignored(g, options.ignore)]
     scores = unit_scores(options.criterion, Evidence(program, groups, batches, loss, options.seed))
@@ -53,6 +53,16 @@ def make_plan(
     keep = allocate(free, scores, [b for _, b in budgets], options.round_to, options.minimum)
     _check(budgets, keep)
     return ChannelPlan.from_mask(groups, keep)
+
+
+def first_examples(batches: Iterable[Batch], count: int) -> list[Batch]:
+    """The leading batches that together hold at least `count` examples (all, if there are fewer)."""
+    taken: list[Batch] = []
+    for batch in batches:
+        if sum(len(targets) for _, targets in taken) >= count:
+            break
+        taken.append(batch)
+    return taken
 
 
 def ignored(group: ChannelGroup, patterns: Iterable[str]) -> bool:
