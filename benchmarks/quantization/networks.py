@@ -18,7 +18,7 @@ STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions beside an option-A shortcut (He et al. 2015, section 4.2): strided slice and zero padding."""
+    """Two 3x3 convolutions beside an option-A shortcut (He et al. 2015, 4.2): strided slice and zero padding."""
 
     def __init__(self, inside: int, outside: int, stride: int) -> None:
         super().__init__()

@@ -72,5 +72,3 @@ def modules_with_examples() -> list[str]:
 def test_docstring_examples_run(name: str) -> None:
     result = doctest.testmod(importlib.import_module(name))
     assert result.attempted and not result.failed
-
-

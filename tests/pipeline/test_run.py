@@ -1,6 +1,5 @@
 """Whole recipes on a tiny network: results, reuse, the same bytes twice, and kills at every point."""
 
-import os
 import random
 import signal
 import subprocess
@@ -99,6 +98,11 @@ def test_dry_run_prints_every_plan_and_writes_nothing(project: Path, tmp_path: P
 
 def test_a_step_that_changes_nothing_fails(project: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="changed nothing"):
+        run(project, tmp_path / "run", "steps.2.quantize.keep_float=['a', 'b', 'head']")
+
+
+def test_a_budget_out_of_reach_is_refused(project: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="out of reach"):
         run(project, tmp_path / "run", "steps.0.prune.ignore=['.*']")
 
 
@@ -164,12 +168,13 @@ def test_killed_in_every_step_and_resumed_gives_the_same_bytes(project: Path, tm
     """kill -9 soon after each step began, one after another in the same directory; then run to the end."""
     run(project, tmp_path / "whole")
     out, delay = tmp_path / "killed", random.Random(0)
+    whole = artifacts(tmp_path / "whole")
     for step in ("prune", "train", "quantize", "export"):
         process = start(project, out)
         kill_when(process, lambda step=step: list(out.glob(f"steps/.*{step}*")) or list(out.glob(f"steps/*-{step}-*")))
         time.sleep(delay.random() * 0.01)
     assert start(project, out).wait(300) == 0
-    whole, resumed = artifacts(tmp_path / "whole"), artifacts(out)
+    resumed = artifacts(out)
     assert whole.keys() == resumed.keys()
     assert [name for name in whole if whole[name] != resumed[name]] == []
-    assert not (out / "scratch").exists() or not os.listdir(out / "scratch")
+    assert not (out / "scratch").exists() or not list((out / "scratch").iterdir())

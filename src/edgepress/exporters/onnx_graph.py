@@ -1,4 +1,4 @@
-"""Build an ONNX graph from the values of a program: names, initializers, shapes. What each operator becomes is in `onnx_ops`."""
+"""Build an ONNX graph from the values of a program: names, initializers, shapes. For each operator see `onnx_ops`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""The other way to ONNX: `torch.onnx`, for programs with an operator that has no translation of ours. Slower, larger."""
+"""The other way to ONNX: `torch.onnx`, for operators that have no translation of ours. Slower, and larger files."""
 
 from collections.abc import Mapping
 from pathlib import Path

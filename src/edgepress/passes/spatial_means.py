@@ -1,4 +1,4 @@
-"""Write means over height and width as what they are, global average pooling: runtimes have integer kernels for that."""
+"""Write means over height and width as global average pooling: runtimes have integer kernels for that."""
 
 import torch
 from torch.fx import Node

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
-from edgepress.data.dataset import Dataset
 from edgepress.ir import Program
 from edgepress.pipeline.samples import Samples
 from edgepress.targets import Target
-from edgepress.train.tasks import Task
+from edgepress.train.tasks import Task, first
 
 CALIBRATION_BATCH = 64
 
@@ -63,12 +62,9 @@ class Bench:
 
     def loss(self, outputs: Tensor | tuple[Tensor, ...], targets: Tensor) -> Tensor:
         """The task's own loss."""
-        return self.task.loss(outputs, targets)
+        return self.task.loss(first(outputs), targets, 0.0)
 
 
 def labelled(batches: Iterator[tuple[tuple[Tensor, ...], Tensor | None]]) -> list[tuple[tuple[Tensor, ...], Tensor]]:
     """Those batches that have targets."""
     return [(inputs, targets) for inputs, targets in batches if targets is not None]
-
-
-Scorer = Callable[[Program, Dataset], dict[str, float]]

@@ -58,8 +58,12 @@ def _from_onnx(path: Path) -> Program:
 def _factory_source(source: ModelSource) -> FactorySource:
     batches = {spec.batch for spec in source.inputs.values()}
     if len(batches) > 1:
-        raise UserError("the inputs of the network have different batch sizes", found=str(sorted(map(str, batches))),
-                        expected="one `batch`, or none", fix="give every input under model.inputs the same batch")  # fmt: skip
+        raise UserError(
+            "the inputs of the network have different batch sizes",
+            found=str(sorted(map(str, batches))),
+            expected="one `batch`, or none",
+            fix="give every input under model.inputs the same batch",
+        )
     assert source.factory is not None
     return FactorySource(
         reference=source.factory,

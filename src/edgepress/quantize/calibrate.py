@@ -79,7 +79,7 @@ def check_weights(program: Program, plan: QuantPlan) -> None:
         bad = int((~torch.isfinite(state[tensor])).sum())
         if bad:
             raise UserError(f"{tensor} is not finite", found=f"{bad} infinities or NaNs", expected="finite weights",
-                            fix="train again from a sound checkpoint, or keep this layer float (keep_float)")  # fmt: skip
+                            fix="train again, or keep this layer float (keep_float)")  # fmt: skip
 
 
 def _with_scale(point: ActivationPoint, seen: Extremes | None, power_of_two: bool) -> ActivationPoint:

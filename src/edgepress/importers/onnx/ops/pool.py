@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgepress.importers.onnx.operator import Operator, Operators
+from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.ops.conv import Pairs, defaults, spatial_pads
 from edgepress.importers.onnx.ops.shape import pad_axes
 from edgepress.importers.onnx.values import Numbers, Unsupported, is_symbolic
@@ -45,7 +45,9 @@ def windows(
 
 def _is_plain(amounts: Pairs, extra: list[Any], kernel: list[int]) -> bool:
     """True if torch's pooling takes the padding itself: symmetric and at most half a window."""
-    symmetric = all(not is_symbolic(a) and a == b and 0 <= a <= k // 2 for (a, b), k in zip(amounts, kernel, strict=True))
+    symmetric = all(
+        not is_symbolic(a) and a == b and 0 <= a <= k // 2 for (a, b), k in zip(amounts, kernel, strict=True)
+    )
     return symmetric and not any(is_symbolic(e) or e for e in extra)
 
 
