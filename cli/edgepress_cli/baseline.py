@@ -35,6 +35,7 @@ def _update(subject: Path | None, file: Path, reason: str) -> None:
     if subject is None:
         raise UserError(
             "edgepress baseline update: nothing to accept",
+            found="no run",
             expected="a run folder or a model file",
             fix="edgepress baseline update RUN --reason '...'",
         )

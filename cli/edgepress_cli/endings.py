@@ -23,11 +23,12 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 TRACEBACK = "traceback.txt"
 
 
-class Defect(Exception):
-    """Wraps an unexpected error (its cause) to say which run directory should keep the traceback."""
+class UnexpectedError(Exception):
+    """Wraps an error that nobody planned, to say which run directory should keep its traceback."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(f"a defect while working in {folder}")
+    def __init__(self, cause: Exception, folder: Path) -> None:
+        super().__init__(f"{cause!r} while working in {folder}")
+        self.cause = cause
         self.folder = folder
 
 
@@ -36,34 +37,47 @@ def traceback_kept_in(folder: Path) -> Iterator[None]:
     """Let the traceback of an unexpected error in the block be kept in `folder`, if it exists by then."""
     try:
         yield
-    except (EdgepressError, OSError):
+    except EdgepressError:
         raise
     except Exception as error:
-        raise Defect(folder) from error
+        raise UnexpectedError(error, folder) from error
 
 
-def on_broken_pipe() -> None:
+def end(error: Exception | KeyboardInterrupt, *, debug: bool) -> int:
+    """Tell on stderr how the work ended, and return the exit code."""
+    folder: Path | None = None
+    if isinstance(error, UnexpectedError):
+        folder = error.folder
+        error = error.cause
+    if isinstance(error, EdgepressError):
+        return print_error(error, debug=debug)
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted; what is finished is kept", file=sys.stderr)
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        _silence_stdout()
+        return BROKEN_PIPE
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        _silence_stdout()
+        return print_error(_no_space(error), debug=debug)
+    return _defect(error, folder, debug=debug)
+
+
+def _silence_stdout() -> None:
     """Give stdout a place to go, so that the interpreter's last flush stays silent."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def on_write_error(error: OSError, *, debug: bool) -> int:
-    """A full disk is the machine's affair; any other such error should have been caught where it arose."""
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return on_defect(error, debug=debug)
-    on_broken_pipe()
+def _no_space(error: OSError) -> ToolError:
     what = f"the output cannot be written{f' to {error.filename}' if error.filename else ''}"
-    full = ToolError(what, found=error.strerror or "", expected="space on the disk", fix="free some space, run again")
-    return print_error(full, debug=debug)
+    return ToolError(what, found=error.strerror or "", expected="space on the disk", fix="free some space, run again")
 
 
-def on_defect(error: Exception, *, debug: bool) -> int:
+def _defect(error: Exception, folder: Path | None, *, debug: bool) -> int:
     """Keep the traceback in a file and say where."""
-    cause = error.__cause__ if isinstance(error, Defect) and error.__cause__ else error
-    text = "".join(traceback.format_exception(cause))
-    folder = error.folder if isinstance(error, Defect) else None
+    text = "".join(traceback.format_exception(error))
     kept = _keep(text, folder)
-    summary = " ".join(traceback.format_exception_only(cause)[-1].split())
+    summary = " ".join(traceback.format_exception_only(error)[-1].split())
     print(f"a defect in edgepress: {summary:.300}", file=sys.stderr)
     print(f"  found: traceback in {kept or 'no writable folder'} | expected: no traceback", file=sys.stderr)
     print("  fix: report it with that file and the recipe; --debug shows it here", file=sys.stderr)

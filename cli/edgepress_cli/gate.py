@@ -28,6 +28,9 @@ def gate(
         list[str] | None, typer.Option(metavar="LIMIT", help="E.g. 'latency_ms<=5', 'latency_ms<=1.05x'; repeatable.")
     ] = None,
     target: Annotated[str, typer.Option(help="Where a model file is timed.")] = "local-cpu",
+    retime: Annotated[
+        bool, typer.Option("--retime", help="Time a run's models anew, until the verdict is clear.")
+    ] = False,
     seconds: Annotated[float, typer.Option(min=0.0, help="Time for measuring until the verdict is clear.")] = 60.0,
     false_alarm_rate: Annotated[
         float, typer.Option(min=1e-6, max=0.5, help="Accepted chance of a false alarm.")
@@ -48,10 +51,11 @@ def gate(
     reference = _committed(baseline)
     if against:
         evidence = _with_rival(evidence, against)
-    if _needs_timing(evidence, asked, subject):
-        from edgepress_cli.timing import judge_with_timing
+    if retime or _needs_timing(evidence, asked, subject):
+        from edgepress_cli.timing import artifacts_of, judge_with_timing
 
-        evidence, judgement = judge_with_timing(evidence, asked, reference, target, seconds, false_alarm_rate)
+        files = artifacts_of(evidence, subject)
+        evidence, judgement = judge_with_timing(evidence, files, asked, reference, target, seconds, false_alarm_rate)
     else:
         from edgepress.gate.judge import judge
 
@@ -84,6 +88,7 @@ def _budgets(
     if not found:
         raise UserError(
             "no budgets: a gate without a promise would pass everything",
+            found="no flag, no file, none in the run's recipe",
             expected="--budgets FILE, --max-size, --max-params or --limit",
             fix="edgepress gate MODEL --max-size 500kB",
         )
@@ -121,7 +126,7 @@ def _with_improvements(evidence: Evidence, judgement: Judgement, reference: Refe
 
 
 def _write(judgement: Judgement, evidence: Evidence, junit: Path | None, markdown: Path | None) -> None:
-    from edgepress.report.write import write_text
+    from edgepress.report.files import write_text
 
     if junit:
         from edgepress.report.junit import to_junit

@@ -1,24 +1,23 @@
 """The `edgepress` command: finds the verb, lets typer parse, does the work, and turns every ending into an exit code.
 
 A verb's module is imported only when that verb is used, and its work begins only after parsing is done. So help and
-wrong use answer at once, and nothing that the work raises passes through typer.
+wrong use answer at once (which is also why some imports stand inside functions), and nothing that the work raises
+passes through typer.
 """
 
 from __future__ import annotations
 
-import difflib
 import functools
+import io
 import os
-import shlex
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgepress import __version__
-from edgepress.errors import EdgepressError, UserError
-from edgepress_cli.console import print_error
-from edgepress_cli.endings import BROKEN_PIPE, INTERRUPTED, on_broken_pipe, on_defect, on_write_error
+from edgepress.errors import UserError
 
 if TYPE_CHECKING:
     import typer
@@ -34,9 +33,17 @@ class Verb(NamedTuple):
 
 VERBS = (
     Verb("run", "edgepress_cli.run:run", "carry out a recipe: compress, export, measure, judge"),
+    Verb("prune", "edgepress_cli.prune:prune", "only the pruning steps of a recipe"),
+    Verb("quantize", "edgepress_cli.quantize:quantize", "only the quantization steps of a recipe"),
+    Verb("distill", "edgepress_cli.distill:distill", "only the training steps of a recipe, taught or not"),
+    Verb("export", "edgepress_cli.export:export", "write a network as ONNX, or a quantized one as C"),
     Verb("inspect", "edgepress_cli.inspect:inspect", "what a network is made of, layer by layer"),
     Verb("measure", "edgepress_cli.measure:measure", "size, latency, memory and cold start of artifacts on a target"),
     Verb("targets", "edgepress_cli.targets:targets", "where artifacts can run, and what is missing here"),
+    Verb("gate", "edgepress_cli.gate:gate", "hold a run or any model file against budgets"),
+    Verb("baseline", "edgepress_cli.baseline:baseline", "accept a run's values as what the next ones are held against"),
+    Verb("compare", "edgepress_cli.compare:compare", "runs and model files side by side"),
+    Verb("report", "edgepress_cli.report:report", "write a finished run's report anew"),
     Verb("init", "edgepress_cli.init:init", "write a recipe for a model, to start from"),
     Verb("schema", "edgepress_cli.schema:schema", "print the JSON Schema of recipes, for editors"),
 )
@@ -53,18 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = work() if work else None
         sys.stdout.flush()
         return int(code or 0)
-    except EdgepressError as error:
-        return print_error(error, debug=debug)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        on_broken_pipe()
-        return BROKEN_PIPE
-    except OSError as error:
-        return on_write_error(error, debug=debug)
-    except Exception as error:
-        return on_defect(error, debug=debug)
+    except (Exception, KeyboardInterrupt) as error:
+        from edgepress_cli.endings import end
+
+        return end(error, debug=debug)
 
 
 def parse(words: Sequence[str]) -> Work | None:
@@ -102,6 +101,8 @@ def _help() -> str:
 
 
 def _unknown(word: str) -> UserError:
+    import difflib
+
     names = [verb.name for verb in VERBS]
     near = difflib.get_close_matches(word, names, n=1)
     kind = "option" if word.startswith("-") else "verb"
@@ -143,6 +144,8 @@ def _deferred(function: Callable[..., int | None]) -> Callable[..., Work]:
 
 
 def _wrong_use(error: typer.TyperException, verb: Verb, words: Sequence[str]) -> UserError:
+    import shlex
+
     name = f"edgepress {verb.name}"
     context = getattr(error, "ctx", None)
     usage = " ".join(context.get_usage().split()[1:]) if context else name
@@ -154,4 +157,9 @@ def entry() -> None:
     """The console script."""
     # Typer reads arguments with pydantic, whose search for plugins costs more than the reading.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # torch copies its own trees in a way that it has deprecated itself: nothing a user could mend.
+    warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no ✓ shows ? and lives
     sys.exit(main())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +13,7 @@ from edgepress_cli.flags import Device, DryRun, Json, Out, Seed, Set
 
 if TYPE_CHECKING:
     from edgepress.measure.record import Evidence
+    from edgepress.pipeline.run import RunOutcome
     from edgepress.recipe import Recipe
 
 
@@ -28,16 +31,34 @@ def run(
     Finished steps are kept in the run directory: the same command goes on where an interrupted run stopped.
     Exit code: 0 budgets kept, 1 a budget failed, 2 wrong use, 3 inconclusive, 4 a tool failed, 70 a defect.
     """
-    from edgepress.recipe import load
-
-    overrides = [*(settings or ()), *([f"seed={seed}"] if seed is not None else ())]
-    loaded = load(recipe, overrides)
-    evidence = _execute(loaded, out or Path("runs") / loaded.name, dry_run=dry_run, device=device)
-    return _judge(loaded, evidence, out or Path("runs") / loaded.name, as_json=as_json) if evidence else 0
+    return run_recipe(recipe, settings, out, dry_run=dry_run, as_json=as_json, seed=seed, device=device)
 
 
-def _execute(recipe: Recipe, out: Path, *, dry_run: bool, device: str) -> Evidence | None:
-    """The evidence of the finished run; `None` after a dry run, whose plans are printed."""
+def run_recipe(
+    path: Path,
+    settings: list[str] | None,
+    out: Path | None,
+    *,
+    dry_run: bool,
+    as_json: bool,
+    seed: int | None,
+    device: str,
+    only: str = "",
+) -> int:
+    """Carry out a recipe, or only its steps of one kind."""
+    from edgepress.recipe import load, only_steps
+
+    recipe = load(path, [*(settings or ()), *([f"seed={seed}"] if seed is not None else ())])
+    folder = out or Path("runs") / (f"{recipe.name}-{only}" if only else recipe.name)
+    recipe = only_steps(recipe, only) if only else recipe
+    outcome = _execute(recipe, folder, dry_run=dry_run, device=device)
+    if outcome.evidence is None:
+        _print_plans(outcome.plans, as_json=as_json)
+        return 0
+    return _judge(recipe, outcome.evidence, folder, as_json=as_json)
+
+
+def _execute(recipe: Recipe, out: Path, *, dry_run: bool, device: str) -> RunOutcome:
     from edgepress.pipeline.run import execute
     from edgepress_cli.console import ConsoleReporter
     from edgepress_cli.endings import traceback_kept_in
@@ -45,12 +66,13 @@ def _execute(recipe: Recipe, out: Path, *, dry_run: bool, device: str) -> Eviden
     reporter = ConsoleReporter()
     try:
         with traceback_kept_in(out):
-            outcome = execute(recipe, out, dry_run=dry_run, device=device, reporter=reporter)
+            return execute(recipe, out, dry_run=dry_run, device=device, reporter=reporter)
     finally:
         reporter.close()
-    for plan in outcome.plans:
-        typer.echo(plan)
-    return outcome.evidence
+
+
+def _print_plans(plans: Sequence[str], *, as_json: bool) -> None:
+    typer.echo(json.dumps({"plans": plans}, indent=1) if as_json else "\n".join(plans))
 
 
 def _judge(recipe: Recipe, evidence: Evidence, out: Path, *, as_json: bool) -> int:

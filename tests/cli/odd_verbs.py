@@ -46,12 +46,14 @@ def talk() -> None:
 
 def fill() -> None:
     """Meet a full disk where nobody expected it."""
-    raise OSError(errno.ENOSPC, "No space left on device", "/full/file")
+    with traceback_kept_in(Path("never-made")):
+        raise OSError(errno.ENOSPC, "No space left on device", "/full/file")
 
 
-def misread() -> None:
+def misread(out: Annotated[Path, typer.Option()] = Path("never-made")) -> None:
     """Meet an error of the system that should have been caught."""
-    raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/gone")
+    with traceback_kept_in(out):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/gone")
 
 
 def fail() -> int:

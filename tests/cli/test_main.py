@@ -170,6 +170,8 @@ def test_a_defect_in_a_run_keeps_its_traceback_in_the_run_directory(tmp_path: Pa
     assert "ZeroDivisionError: nothing to divide by" in done.stderr.splitlines()[0]
     assert "ZeroDivisionError" in (run / "traceback.txt").read_text()
     assert "Traceback" in odd("crash", "--out", run, "--debug").stderr
+    assert odd("misread", "--out", run).returncode == 70
+    assert "FileNotFoundError" in (run / "traceback.txt").read_text()
 
 
 def test_a_defect_with_no_place_for_a_file_is_shown(tmp_path: Path) -> None:
@@ -187,7 +189,7 @@ def test_an_interrupt_is_130_without_a_traceback() -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors == "interrupted\n"
+    assert errors == "interrupted; what is finished is kept\n"
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

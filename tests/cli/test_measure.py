@@ -56,6 +56,28 @@ def test_files_of_one_name_are_told_apart(relu, tmp_path):
     assert list(data["artifacts"]) == [str(relu), str(other)]
 
 
+def test_energy_is_left_out_on_request(relu):
+    data = json.loads(run(relu, "--runs", 2, "--cold-starts", 0, "--no-energy", "--json"))
+    assert not [m for m in data["artifacts"]["relu.onnx"] if "energy" in m["name"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["none.onnx"], 2, "no artifact at none.onnx"),
+        (["{relu}", "--target", "lokal-cpu"], 2, "did you mean local-cpu"),
+        (["{relu}", "--runs", "0"], 2, "0"),
+        (["{relu}", "--target", "tensorrt"], 2, "tensorrt cannot run relu.onnx"),
+        (["{relu}", "--target", "cuda"], 4, "CUDAExecutionProvider"),
+    ],
+)
+def test_exit_codes(relu, edgepress, arguments, code, words):
+    done = edgepress("measure", *(argument.format(relu=relu) for argument in arguments))
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert not done.stdout
+
+
 @pytest.mark.parametrize("content", [b"", b"text", None])
 def test_inputs_that_cannot_be_read(relu, tmp_path, content):
     path = tmp_path / "x.npz"

@@ -1,13 +1,11 @@
 """All measurements of a few artifacts in one call."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from edgepress import targets
 from edgepress.errors import UserError
-from edgepress.measure.survey import companions, survey
+from edgepress.measure.survey import survey
 
 
 def test_a_survey_of_two_artifacts(onnx_with_weights):
@@ -39,12 +37,3 @@ def test_a_target_without_a_meter_gives_no_energy_and_says_why(onnx_with_weights
     (energy,) = (m for m in result["one"] if m.name == "energy_mj")
     assert energy.value is None
     assert "has no energy meter" in energy.reason
-
-
-def test_companions_lie_beside_the_artifact(tmp_path: Path):
-    for name in ("a.xml", "a.bin", "b.onnx", "b.onnx.data", "c.onnx"):
-        (tmp_path / name).touch()
-    assert companions(tmp_path / "a.xml") == (tmp_path / "a.bin",)
-    assert companions(tmp_path / "b.onnx") == (tmp_path / "b.onnx.data",)
-    assert companions(tmp_path / "c.onnx") == ()
-    assert companions(tmp_path / "d.pt2") == ()

@@ -17,7 +17,7 @@ from edgepress.analysis.channels import ChannelGroups
 from edgepress.analysis.layout import Atoms, Dim, axes_in, blocks_of
 from edgepress.ir.program import Program
 
-CostKind = Literal["macs", "params", "bytes"]
+CostKind = Literal["macs", "params", "bytes", "channels"]
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
@@ -68,9 +68,20 @@ class CostModel:
 
 
 def cost_model(program: Program, groups: ChannelGroups, kind: CostKind) -> CostModel:
-    """The model of MACs per example, of parameters, or of parameter bytes."""
-    terms = _mac_terms(program, groups) if kind == "macs" else _tensor_terms(program, groups, kind == "bytes")
+    """The model of MACs per example, of parameters, of parameter bytes, or of the number of units."""
+    if kind == "channels":
+        terms: Iterable[Term] = _unit_terms(groups)
+    elif kind == "macs":
+        terms = _mac_terms(program, groups)
+    else:
+        terms = _tensor_terms(program, groups, kind == "bytes")
     return CostModel(tuple(terms), groups.units)
+
+
+def _unit_terms(groups: ChannelGroups) -> Iterator[Term]:
+    for group in groups.groups:
+        ones = np.ones(group.size, np.int64)
+        yield Term(group.size, (Shrinking(np.arange(group.first, group.first + group.size), ones, group.size),))
 
 
 def _tensor_terms(program: Program, groups: ChannelGroups, in_bytes: bool) -> Iterator[Term]:

@@ -15,7 +15,6 @@ from edgepress.analysis.layout import (
     Block,
     Factor,
     Layout,
-    atoms_of,
     axes_in,
     blocks_of,
     common_pieces,

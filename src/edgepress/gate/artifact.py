@@ -31,15 +31,15 @@ def describe_artifact(path: Path, name: str = "") -> Subject:
         UserError: nothing is there, the kind is unknown, or the file is broken.
     """
     if not path.exists():
-        raise UserError(
-            f"no such file or folder: {path}", fix="check the path; edgepress gate takes a run or an artifact"
-        )
+        what, expected = f"no such file or folder: {path}", "a run folder or a model file"
+        raise UserError(what, found="nothing", expected=expected, fix="check the path")
     if path.is_dir():
         return _c_library(path, name or path.name)
     kind = FORMATS.get(path.suffix)
     if kind is None:
         expected = f"a run folder, a C library folder, or {', '.join(FORMATS)}"
-        raise UserError(f"{path} is no artifact that can be gated", found=path.suffix or "no suffix", expected=expected)
+        what, found = f"{path} is no model file that edgepress knows", path.suffix or "no suffix"
+        raise UserError(what, found=found, expected=expected, fix="give one of these")
     counted = _onnx_counts(path) if kind == "onnx" else _file_size(path, *_weights_beside(path, kind))
     return Subject(name=name or path.name, format=kind, artifact=str(path), digest=_digest(path), measurements=counted)
 
@@ -76,7 +76,12 @@ def _onnx_counts(path: Path) -> tuple[Measurement, ...]:
     beside = [path.parent / name for name in contents.external]
     missing = [str(file) for file in beside if not file.is_file()]
     if missing:
-        raise UserError(f"{path}: its external weights are missing", found="nothing at " + ", ".join(missing))
+        raise UserError(
+            f"{path}: its external weights are missing",
+            found="nothing at " + ", ".join(missing),
+            expected="the files that the model names, beside it",
+            fix="copy them there",
+        )
     counts = {"params": contents.params, "operators": contents.operators}
     return (
         *_file_size(path, *beside),
@@ -101,6 +106,7 @@ def _c_library(folder: Path, name: str) -> Subject:
             f"{folder} is neither a run nor a C library",
             found=f"{len(files)} files, no evidence.json, no .c, .h, .a or .o",
             expected="a folder written by edgepress run or edgepress export",
+            fix="name the run folder or the model file itself",
         )
     return Subject(name=name, format="c", artifact=str(folder), measurements=_file_size(*files))
 

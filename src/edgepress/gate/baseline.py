@@ -62,10 +62,20 @@ def baseline_of(evidence: Evidence, *, reason: str, updated: str) -> Baseline:
         UserError: no reason was given, or nothing was measured.
     """
     if not reason.strip():
-        raise UserError("a baseline needs a reason", expected="why the new values are right", fix='add --reason "..."')
+        raise UserError(
+            "a baseline needs a reason",
+            found="none",
+            expected="why the new values are right",
+            fix='edgepress baseline update RUN --reason "..."',
+        )
     known = [m.model_copy(update={"samples": ()}) for m in evidence.compressed.measurements if m.value is not None]
     if not known:
-        raise UserError(f"{evidence.name}: nothing was measured that could become a baseline")
+        raise UserError(
+            f"{evidence.name}: nothing was measured that could become a baseline",
+            found="no known value",
+            expected="a finished run, or a model file",
+            fix="edgepress run RECIPE",
+        )
     place = evidence.environment
     fingerprint = Fingerprint(machine_class=place.machine_class, cpu=place.cpu, os=place.os, tools=place.tools)
     return Baseline(
@@ -104,9 +114,12 @@ def read_baseline(path: Path) -> Baseline:
         data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Baseline.model_validate(data)
     except OSError as error:
-        raise UserError(f"baseline {path}: {error.strerror}", fix=fix) from error
+        found = error.strerror or "an unreadable file"
+        raise UserError(f"baseline {path} cannot be read", found=found, expected="a file", fix=fix) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         found = " ".join(str(error).split())[:120]
         raise UserError(f"baseline {path} is corrupt", found=found, expected="YAML", fix=fix) from error
     except ValidationError as error:
-        raise UserError(f"baseline {path} is corrupt", found=first_problem(error), fix=fix) from error
+        text, found = first_problem(error)
+        what, expected = f"baseline {path} is corrupt: {text}", "what `edgepress baseline update` writes"
+        raise UserError(what, found=found, expected=expected, fix=fix) from error

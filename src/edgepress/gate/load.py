@@ -35,10 +35,12 @@ def read_evidence(path: Path) -> Evidence:
     try:
         return Evidence.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise UserError(f"evidence {path}: {error.strerror}", fix="give a run folder, or an artifact") from error
+        found, fix = error.strerror or "an unreadable file", "give a run folder, or a model file"
+        raise UserError(f"evidence {path} cannot be read", found=found, expected="a file", fix=fix) from error
     except ValidationError as error:
-        found, expected = first_problem(error), "evidence as edgepress run writes it, finite numbers only"
-        raise UserError(f"evidence {path} cannot be used", found=found, expected=expected) from error
+        text, found = first_problem(error)
+        what, expected = f"evidence {path} cannot be used: {text}", "what edgepress run writes, finite numbers only"
+        raise UserError(what, found=found, expected=expected, fix="edgepress run RECIPE writes it anew") from error
 
 
 def load_budgets(path: Path) -> tuple[Budget, ...]:
@@ -52,9 +54,11 @@ def load_budgets(path: Path) -> tuple[Budget, ...]:
     try:
         data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"budgets {path}: {error.strerror}") from error
+        found, fix = error.strerror or "an unreadable file", "check the path after --budgets"
+        raise UserError(f"budgets {path} cannot be read", found=found, expected="a file", fix=fix) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"budgets {path} is not YAML", found=" ".join(str(error).split())[:120]) from error
+        found, fix = " ".join(str(error).split())[:120], "correct the syntax there"
+        raise UserError(f"budgets {path} is not YAML", found=found, expected="YAML", fix=fix) from error
     items = data.get("budgets") if isinstance(data, dict) else data
     budgets = parse_budgets(items or [], str(path))
     if not budgets:

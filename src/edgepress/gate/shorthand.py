@@ -34,7 +34,8 @@ def parse_limit(text: str) -> Budget:
     """
     match = _LIMIT.fullmatch(text.strip())
     if not match:
-        raise UserError(f"--limit: not a limit: {text!r}", expected="METRIC<=VALUE, METRIC>=VALUE, METRIC<=1.05x")
+        expected, fix = "METRIC<=VALUE, METRIC>=VALUE or METRIC<=1.05x", "quote it: --limit 'latency_ms<=5'"
+        raise UserError("--limit: not a limit", found=text, expected=expected, fix=fix)
     kind = "max" if match["sign"] == "<=" else "min"
     amount = match["amount"].strip()
     relative = amount.endswith("x")

@@ -9,12 +9,20 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from edgepress.errors import UserError
 from edgepress.measure.record import Measurement
-from edgepress.targets.meters import Meter, NoMeter
+from edgepress.targets.meters import Meter, NoMeter, open_meter
+from edgepress.targets.remote.session import RemoteSession
+from edgepress.targets.worker import windows
+from edgepress.targets.worker.windows import Window
+
+if TYPE_CHECKING:
+    from edgepress.targets import Target
+    from edgepress.targets.runtimes import Array, Session
 
 # A reading is off by up to one period at either end: at ten periods that is already 10 % of the window.
 PERIODS_PER_WINDOW = 20
@@ -40,23 +48,67 @@ class Repeat(NamedTuple):
         return 1e3 * (self.joules - self.idle_watts * self.seconds) / self.inferences
 
 
+class Metered(Protocol):
+    """A meter beside something that runs, here or elsewhere."""
+
+    name: str
+    covers: str
+    period_s: float
+
+    def idle(self, seconds: float) -> Window: ...
+
+    def busy(self, seconds: float) -> Window: ...
+
+    def close(self) -> None: ...
+
+
+class MeteredHere:
+    """A meter of this machine, and `run` in this process.
+
+    Args:
+        sleep: how idle time is spent (a clock of its own in tests).
+    """
+
+    def __init__(self, meter: Meter, run: Callable[[], object], sleep: Callable[[float], None] = time.sleep) -> None:
+        self.name, self.covers, self.period_s = meter.name, meter.covers, meter.period_s
+        self._meter, self._run, self._sleep = meter, run, sleep
+
+    def idle(self, seconds: float) -> Window:
+        return windows.idle(self._meter, seconds, self._sleep)
+
+    def busy(self, seconds: float) -> Window:
+        return windows.busy(self._meter, seconds, self._run)
+
+    def close(self) -> None:
+        self._meter.close()
+
+
+def measure_session_energy(
+    session: Session, inputs: Mapping[str, Array], target: Target, **settings: Any
+) -> tuple[Measurement, ...]:
+    """Energy of one run of an open session, with the target's meters, where the session is. See `measure_energy`."""
+    if isinstance(session, RemoteSession):
+        if session.why_untimed:
+            return unknown(session.why_untimed, target.name)
+        return measure_energy(partial(session.metered, inputs), target=target.name, **settings)
+    run = partial(session.run, inputs)
+    return measure_energy(lambda: MeteredHere(open_meter(target), run), target=target.name, **settings)
+
+
 def measure_energy(
-    open_meter: Callable[[], Meter],
-    run: Callable[[], object],
+    open_metered: Callable[[], Metered],
     *,
     repeats: int = 5,
     window_s: float = 0.0,
     cooldown_s: float = 1.0,
     target: str = "",
-    sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[Measurement, ...]:
-    """Energy of one call of `run`.
+    """Energy of one inference.
 
     Args:
-        open_meter: raises NoMeter if there is none. run: one inference (one batch), already warm.
+        open_metered: a meter and what it meters; raises NoMeter if there is none.
         window_s: length of a window; at least twenty periods of the meter and one second if 0.
         cooldown_s: pause before each idle window.
-        sleep: how idle time is spent (a clock of its own in tests).
 
     Returns:
         `energy_mj`: above idle, what the inference adds. `energy_total_mj`: everything the meter saw meanwhile.
@@ -68,17 +120,17 @@ def measure_energy(
     if repeats < MIN_REPEATS:
         raise UserError("too few repeats for an uncertainty", found=str(repeats), expected=f"{MIN_REPEATS} or more")
     try:
-        meter = open_meter()
+        metered = open_metered()
     except NoMeter as refusal:
         return unknown(_reason(refusal), target)
     try:
-        window_s = _window(meter, window_s)
-        seen = [_repeat(meter, run, window_s, cooldown_s, sleep) for _ in range(repeats)]
+        window_s = _window(metered, window_s)
+        seen = [_repeat(metered, window_s, cooldown_s) for _ in range(repeats)]
     except NoMeter as lost:
         return unknown(_reason(lost), target)
     finally:
-        meter.close()
-    return _summary(seen, meter, window_s, target)
+        metered.close()
+    return _summary(seen, metered, window_s, target)
 
 
 def unknown(reason: str, target: str) -> tuple[Measurement, ...]:
@@ -91,7 +143,7 @@ def _reason(refusal: NoMeter) -> str:
     return f"{refusal.what}: {refusal.found}" if refusal.found else refusal.what
 
 
-def _window(meter: Meter, asked_s: float) -> float:
+def _window(meter: Metered, asked_s: float) -> float:
     if asked_s and asked_s < MIN_PERIODS_PER_WINDOW * meter.period_s:
         raise UserError(
             f"an energy window of {asked_s:g} s is too short for {meter.name}",
@@ -101,33 +153,16 @@ def _window(meter: Meter, asked_s: float) -> float:
     return asked_s or max(MIN_WINDOW_S, PERIODS_PER_WINDOW * meter.period_s)
 
 
-def _repeat(
-    meter: Meter, run: Callable[[], object], window_s: float, cooldown_s: float, sleep: Callable[[float], None]
-) -> Repeat:
-    sleep(cooldown_s)
-    before = _idle_watts(meter, window_s, sleep)
-    joules, seconds, inferences = _busy(meter, run, window_s)
-    sleep(cooldown_s)
-    after = _idle_watts(meter, window_s, sleep)
-    return Repeat(joules, seconds, inferences, (before + after) / 2)
+def _repeat(metered: Metered, window_s: float, cooldown_s: float) -> Repeat:
+    time.sleep(cooldown_s)
+    before = metered.idle(window_s)
+    busy = metered.busy(window_s)
+    time.sleep(cooldown_s)
+    after = metered.idle(window_s)
+    return Repeat(*busy, (before.joules / before.seconds + after.joules / after.seconds) / 2)
 
 
-def _idle_watts(meter: Meter, window_s: float, sleep: Callable[[float], None]) -> float:
-    joules, start = meter.joules(), time.perf_counter()
-    sleep(window_s)
-    return (meter.joules() - joules) / (time.perf_counter() - start)
-
-
-def _busy(meter: Meter, run: Callable[[], object], window_s: float) -> tuple[float, float, int]:
-    joules, start = meter.joules(), time.perf_counter()
-    inferences = 0
-    while time.perf_counter() - start < window_s:
-        run()
-        inferences += 1
-    return meter.joules() - joules, time.perf_counter() - start, inferences
-
-
-def _summary(seen: Sequence[Repeat], meter: Meter, window_s: float, target: str) -> tuple[Measurement, ...]:
+def _summary(seen: Sequence[Repeat], meter: Metered, window_s: float, target: str) -> tuple[Measurement, ...]:
     method = f"{meter.covers}; {len(seen)} windows of {window_s:g} s between idle windows"
     # What a window cannot resolve: one period of the meter at its ends.
     resolution = meter.period_s / window_s

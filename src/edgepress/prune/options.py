@@ -7,6 +7,7 @@ from typing import Literal
 from edgepress.errors import UserError
 
 Criterion = Literal[
+    "surgeon",
     "activation_taylor",
     "activation_fisher",
     "taylor",
@@ -20,7 +21,7 @@ Criterion = Literal[
     "random",
 ]
 CRITERIA: tuple[str, ...] = Criterion.__args__  # type: ignore[attr-defined]
-COSTS = ("macs", "params", "bytes")
+COSTS = ("macs", "params", "bytes", "channels")
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from edgepress.analysis.channels import ChannelGroups, channel_groups
 from edgepress.analysis.costs import parameter_bytes, total_macs
 from edgepress.analysis.planned_costs import cost_model
 from edgepress.ir.program import Program, Refusal
-from edgepress.passes.cut_channels import cut_channels
+from edgepress.passes.cut_channels import atoms_kept, cut_channels
 from edgepress.prune.evidence import Batch, Loss
 from edgepress.prune.options import PruneOptions
 from edgepress.prune.plan import make_plan
+from edgepress.prune.reconstruct import inputs_of, reconstruct
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,9 @@ def _cut(
     program: Program, plan: ChannelPlan, groups: ChannelGroups, options: PruneOptions, batches: list[Batch]
 ) -> Program:
     smaller = cut_channels(program, plan, groups).program
-    return smaller
+    if not options.reconstruct or not plan.removed:
+        return smaller
+    return reconstruct(program, smaller, groups, atoms_kept(groups, plan.mask(groups)), inputs_of(batches))
 
 
 def _facts(program: Program, smaller: Program, keep: np.ndarray) -> dict[str, int]:

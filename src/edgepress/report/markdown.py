@@ -25,7 +25,7 @@ def verdict_table(judgement: Judgement) -> str:
     if not judgement.verdicts:
         return ""
     rows = [_verdict_row(verdict) for verdict in judgement.verdicts]
-    return _table(("", "budget", "value", "interval", "limit"), rows)
+    return table(("", "budget", "value", "interval", "limit"), rows)
 
 
 def _verdict_row(verdict: Verdict) -> tuple[str, ...]:
@@ -37,7 +37,7 @@ def _verdict_row(verdict: Verdict) -> tuple[str, ...]:
 
 def _change_table(evidence: Evidence) -> str:
     rows = [_change_row(change) for change in changes(evidence)]
-    return _table(("metric", "baseline", "compressed", "change"), rows) if rows else ""
+    return table(("metric", "baseline", "compressed", "change"), rows) if rows else ""
 
 
 def _change_row(change: Change) -> tuple[str, ...]:
@@ -63,7 +63,8 @@ def _reproduce(evidence: Evidence) -> str:
     )
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A markdown table; bars and line breaks in cells are made harmless."""
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(_cell(text) for text in row) + " |" for row in lines)
 

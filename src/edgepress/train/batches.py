@@ -25,13 +25,19 @@ class Batch:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def share(self, rank: int, world: int) -> "Batch":
+        """Every `world`-th sample from `rank` on; all of them if there are not enough for every process."""
+        return self if world == 1 or len(self) < world else self._piece(slice(rank, None, world))
+
     def parts(self, count: int) -> Iterator["Batch"]:
         """At most `count` pieces of (almost) equal size."""
         size = -(-len(self) // count)
         for start in range(0, len(self), size):
-            piece = slice(start, start + size)
-            targets = None if self.targets is None else self.targets[piece]
-            yield Batch(tuple(t[piece] for t in self.inputs), targets, self.rows[piece])
+            yield self._piece(slice(start, start + size))
+
+    def _piece(self, piece: slice) -> "Batch":
+        targets = None if self.targets is None else self.targets[piece]
+        return Batch(tuple(t[piece] for t in self.inputs), targets, self.rows[piece])
 
 
 class Batches:

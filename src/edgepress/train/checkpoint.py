@@ -26,10 +26,6 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     facts: Mapping[str, Any]
 
-    def part(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors whose names start with `prefix/`, without it."""
-        return {name[len(prefix) + 1 :]: t for name, t in self.tensors.items() if name.startswith(prefix + "/")}
-
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
     """Write beside `path`, flush to the disk, then rename over it.

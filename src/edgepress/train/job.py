@@ -4,9 +4,9 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgepress.ir.program import Program
 from edgepress.train.options import TrainOptions
@@ -18,6 +18,24 @@ Objective = Callable[[Any, Tensor | None, Any], Tensor]
 pairs (outputs, {node name: value}). An objective that is a `torch.nn.Module` has its parameters trained along."""
 
 
+@runtime_checkable
+class Scheduled(Protocol):
+    """An objective that wants to know how much of the training is done, 0 to 1, before each step."""
+
+    def at(self, progress: float) -> None: ...
+
+
+@runtime_checkable
+class LooksInside(Protocol):
+    """An objective that names the nodes it wants to see."""
+
+    @property
+    def student_taps(self) -> tuple[str, ...]: ...
+
+    @property
+    def teacher_taps(self) -> tuple[str, ...]: ...
+
+
 @dataclass(frozen=True)
 class Taps:
     """Nodes whose values the objective wants to see, by name."""
@@ -27,6 +45,11 @@ class Taps:
 
     def __bool__(self) -> bool:
         return bool(self.student or self.teacher)
+
+    @classmethod
+    def of(cls, objective: Objective) -> "Taps":
+        """Those that the objective names itself."""
+        return cls(objective.student_taps, objective.teacher_taps) if isinstance(objective, LooksInside) else cls()
 
 
 @dataclass(frozen=True)
@@ -63,5 +86,7 @@ class Job:
             "options": self.options.to_json(),
             "task": None if self.task is None else self.task.name,
             "taps": [self.taps.student, self.taps.teacher],
+            # A plain function has no text of its own that tells it from another.
+            "objective": repr(self.objective) if isinstance(self.objective, nn.Module) else "",
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -57,6 +57,7 @@ def fit(
     """Train `program`; the arguments are those of `Job`.
 
     Args:
+        taps: those that the objective names itself, unless given.
         checkpoints: folder for `last.safetensors`, `best.safetensors` and `log.jsonl`. A run that finds its own
             checkpoint there continues from it and ends with the same bytes as one that was never interrupted.
         on_progress: called about twice a second and at the end of each epoch.
@@ -65,7 +66,7 @@ def fit(
         UserError: data that do not fit, a loss that is not finite, a checkpoint of another job.
         ToolError: the disk is full.
     """
-    job = Job(program, train, objective, options, task, validation, _teachers(teacher), taps or Taps(),
+    job = Job(program, train, objective, options, task, validation, _teachers(teacher), taps or Taps.of(objective),
               penalty, constraint)  # fmt: skip
     if validation is not None and task is None:
         raise UserError("validation needs a task", found="no task", expected="one of train.tasks", fix="set `task`")

@@ -35,7 +35,9 @@ class TrainOptions:
             is validated and returned.
         clip: largest gradient norm, 0 for none. accumulate: parts a batch is computed in, to save memory.
         amp: autocast to "bf16" or "fp16" (with loss scaling). channels_last: memory layout of 4-D tensors.
-        compile: use torch.compile. augment: names of `train.augment`. mixup, cutmix: Beta parameter, 0 for none.
+        compile: use torch.compile.
+        cache_teacher: ask the teacher once per sample, where samples look the same every time.
+        augment: names of `train.augment`. mixup, cutmix: Beta parameter, 0 for none.
         seed: of weights drawn here, data order, augmentation and dropout.
         patience: epochs without a better validation metric before stopping, 0 for never.
         keep: return the "best" weights by validation metric (the last ones without validation data) or the "last".
@@ -58,6 +60,7 @@ class TrainOptions:
     amp: str = "off"
     channels_last: bool = False
     compile: bool = False
+    cache_teacher: bool = False
     augment: tuple[str, ...] = ()
     mixup: float = 0.0
     cutmix: float = 0.0

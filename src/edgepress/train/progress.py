@@ -31,6 +31,13 @@ class Progress:
     samples_per_second: float
     seconds_left: float
 
+    def __str__(self) -> str:
+        metric = "" if self.metric is None else f", metric {self.metric:.4g}"
+        return (
+            f"epoch {self.epoch}/{self.epochs}, step {self.step}/{self.steps}, loss {self.loss:.4g}{metric}, "
+            f"{self.samples_per_second:.0f} samples/s, {self.seconds_left:.0f} s left"
+        )
+
 
 @dataclass(frozen=True)
 class EpochLog:

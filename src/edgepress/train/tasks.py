@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgepress.errors import UserError
+from edgepress.train.detection import detection_loss, mean_average_precision
 
 IGNORED = -100  # label of positions that do not count (padding)
 
@@ -21,7 +22,8 @@ class Task:
 
     Attributes:
         name: key in `TASKS`. metric: its name, with unit where it has one. higher_is_better: direction of the metric.
-        loss: (outputs, goal, label smoothing) -> scalar. make_metric: number of classes -> torchmetrics metric.
+        criterion: (first output, goal, label smoothing) -> scalar; see `loss`.
+        make_metric: number of classes -> torchmetrics metric.
         scores: (outputs, first input) -> what the metric compares with the targets.
         predict: outputs -> one decision per sample (or position): what paired comparisons count.
         class_dim: dimension of `outputs` that counts classes, `None` where targets are no labels.
@@ -32,7 +34,7 @@ class Task:
     name: str
     metric: str
     higher_is_better: bool
-    loss: Callable[[Tensor, Tensor, float], Tensor]
+    criterion: Callable[[Tensor, Tensor, float], Tensor]
     make_metric: Callable[[int], Any]
     scores: Callable[[Tensor, Tensor], Tensor]
     predict: Callable[[Tensor], Tensor]
@@ -54,16 +56,16 @@ class Task:
             return False
         return than is None or (metric > than if self.higher_is_better else metric < than)
 
-    def loss_of(self, label_smoothing: float = 0.0) -> Callable[[Any, Tensor], Tensor]:
-        """(outputs, goal) -> scalar: the task's loss as an ingredient of an objective."""
-        return lambda outputs, goal: self.loss(first(outputs), goal, label_smoothing)
+    def loss(self, outputs: Any, goal: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Mean loss of the network's first output; a scalar."""
+        return self.criterion(first(outputs), goal, label_smoothing)
 
     def objective(self, label_smoothing: float = 0.0) -> Callable[[Any, Tensor | None, Any], Tensor]:
         """The task's loss in the form that `fit` takes, without a teacher."""
 
         def alone(outputs: Any, targets: Tensor | None, teacher_outputs: Any) -> Tensor:
             assert targets is not None, "the task's loss needs targets"
-            return self.loss(first(outputs), targets, label_smoothing)
+            return self.loss(outputs, targets, label_smoothing)
 
         return alone
 
@@ -160,6 +162,10 @@ def _perplexity(classes: int) -> Any:
     return Perplexity(ignore_index=IGNORED)
 
 
+def _mean_average_precision(classes: int) -> Any:
+    return mean_average_precision()
+
+
 def _mean_squared_error(classes: int) -> Any:
     from torchmetrics.regression import MeanSquaredError
 
@@ -219,6 +225,7 @@ TASKS: Mapping[str, Task] = {
         Task("classification", "accuracy", True, cross_entropy, _accuracy, _labels, _argmax_classes, class_dim=1),
         Task("binary", "accuracy", True, binary_cross_entropy, _binary_accuracy, _probability, _sign),
         Task("segmentation", "mean_iou", True, cross_entropy, _mean_iou, _labels, _argmax_classes, class_dim=1),
+        Task("detection", "map_50", True, detection_loss, _mean_average_precision, _as_is, _identity),
         Task("language", "perplexity", False, token_cross_entropy, _perplexity, _as_is, _argmax_tokens, class_dim=-1),
         Task("regression", "mean_squared_error", False, squared_error, _mean_squared_error, _flat, _identity),
         Task("reconstruction", "mean_squared_error", False, squared_error, _mean_squared_error, _flat, _identity,

@@ -3,22 +3,64 @@
 Each function returns a layer, or None where its conditions do not hold; the portable kernel then stands in.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from edgepress.exporters.c import graph as g
-from edgepress.exporters.c import portable
+from edgepress.exporters.c import arithmetic, portable
 from edgepress.exporters.c.arithmetic import Rounding
 from edgepress.exporters.c.calls import Call, Constant, In, Layer, Out, Overlap, Ref, Scratch, first_reads, pixel_lead
 from edgepress.exporters.c.graph import Array
 
 PIXELS = 4
+OVERREAD = 4  # rows are copied in whole words: up to three bytes too much
 SXTB16_ORDER = [0, 2, 1, 3]  # SXTB16 gives bytes 0 and 2, with ROR #8 bytes 1 and 3
 
 
-def short_rescale(shift: Array, bias: Array, weight: Array, rounding: Rounding) -> bool:
-    """May `ep_dsp_rescale` be used: right shifts of at least 1 (2 for single rounding), sums below 2**30?"""
-    reach = np.abs(bias) + 128 * np.abs(weight.astype(np.int64)).sum(axis=1)
-    return bool(shift.min(initial=31) >= (1 if rounding == "double" else 2) and reach.max(initial=0) < 2**30)
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """Weights [O, K] and per-channel constants for which `ep_dsp_rescale` holds."""
+
+    weight: Array
+    bias: Array
+    multiplier: Array
+    shift: Array
+
+    def constants(self, multiple: int) -> tuple[Constant, Constant, Constant]:
+        """bias, multiplier and shift, padded to a multiple with channels that give 0."""
+        shift = padded(self.shift, multiple)
+        return (
+            Constant("bias", "int32_t", padded(self.bias, multiple)),
+            Constant("multiplier", "int32_t", padded(self.multiplier, multiple)),
+            Constant("shift", "int8_t", np.where(shift == 0, 2, shift)),
+        )
+
+
+def channels_for(graph: g.Graph, op: g.Conv | g.Dense, rounding: Rounding) -> Channels | None:
+    """The layer's channels if all can use the short rescale: right shift at least 1 (single rounding: 2), |sum| < 2**30.
+
+    A channel whose weights are as good as zero has a huge bias instead, in its own tiny scale. If its output is the
+    same over the whole reach of the sum, the constant takes its place: weights 0, and y = 4 y / 4.
+    """
+    weight = graph.constant(op.inputs[1]).astype(np.int64)
+    weight = weight.reshape(weight.shape[0], -1)
+    bias = portable.folded_bias(graph, op)
+    multiplier, shift = portable.spread(op.rescale, len(bias))
+    reach = 128 * np.abs(weight).sum(axis=1)
+    large = np.abs(bias) + reach >= 2**30
+    low, high = (arithmetic.multiply(bias + sign * reach, multiplier, -shift, rounding) for sign in (-1, 1))
+    settled = large & (low == high) & (np.abs(low) < 2**20)
+    lowest = shift.min(initial=31, where=~settled)
+    if (large & ~settled).any() or lowest < (1 if rounding == "double" else 2):
+        return None
+    quarter = 1 if rounding == "double" else 2  # y = x * 2**30 * 2**-(31 + shift)
+    return Channels(
+        np.where(settled[:, None], 0, weight),
+        np.where(settled, low << (quarter + 1), bias),
+        np.where(settled, 1 << 30, multiplier),
+        np.where(settled, quarter, shift),
+    )
 
 
 def pack_pairs(weight: Array) -> Array | None:
@@ -30,7 +72,7 @@ def pack_pairs(weight: Array) -> Array | None:
     pairs = 256 * ordered[1::2] + ordered[0::2]
     fits = pairs.min(initial=0) >= -(2**15) and pairs.max(initial=0) < 2**15
     narrow = 128 * np.abs(ordered[1::2]).sum(axis=1).max(initial=0) < 2**23
-    return pairs.astype("<i2") if fits and narrow else None
+    return np.ascontiguousarray(pairs, "<i2") if fits and narrow else None
 
 
 def padded(values: Array, multiple: int, axis: int = 0) -> Array:
@@ -40,30 +82,19 @@ def padded(values: Array, multiple: int, axis: int = 0) -> Array:
     return np.pad(values, widths)
 
 
-def channel_constants(graph: g.Graph, op: g.Conv | g.Dense, multiple: int) -> tuple[Constant, Constant, Constant]:
-    """As `portable.channel_constants`, padded with channels that give 0."""
-    bias, multiplier, shift = portable.channel_constants(graph, op)
-    return (
-        Constant("bias", "int32_t", padded(bias.values, multiple)),
-        Constant("multiplier", "int32_t", padded(multiplier.values, multiple)),
-        Constant("shift", "int8_t", np.where(padded(shift.values, multiple) == 0, 2, padded(shift.values, multiple))),
-    )
-
-
 def conv(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
     """Any ungrouped convolution."""
     x, weight, y = graph.tensor(op.inputs[0]), graph.constant(op.inputs[1]), graph.tensor(op.output)
     if op.groups != 1:
         return depthwise(graph, op, rounding)
-    plain = portable.channel_constants(graph, op)
-    flat = weight.reshape(weight.shape[0], -1)
-    packed = pack_pairs(padded(padded(flat, 4, axis=1), 2))
-    if packed is None or not short_rescale(plain[2].values, plain[0].values, flat, rounding):
+    channels = channels_for(graph, op, rounding)
+    packed = pack_pairs(padded(padded(channels.weight, 4, axis=1), 2)) if channels else None
+    if channels is None or packed is None:
         return None
     kind = _gather(op, x.shape[3], weight.shape[1:3])
-    inputs = -(-flat.shape[1] // 4) * 4
+    inputs = packed.shape[1]
     even = -(-y.shape[3] // 2) * 2
-    scratch = 2 * PIXELS * inputs + (inputs if kind == "bytes" else 0)
+    scratch = 2 * PIXELS * inputs + (inputs + OVERREAD if kind == "bytes" else 0)
     if y.size // y.shape[3] % PIXELS or even != y.shape[3]:
         scratch += PIXELS * even  # the last pixels, and odd channels, go by way of scratch
     call = Call(
@@ -71,11 +102,24 @@ def conv(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
         f"ep_conv_dsp_{kind}.h",
         (In(x.name), Out(y.name), Scratch("uint32_t")),
         "ep_conv",
-        portable.conv_fields(graph, op),
+        {name: value for name, value in portable.conv_fields(graph, op).items() if name not in CHANNEL_ARRAYS},
     )
-    constants = (Constant("weight", "int8_t", packed.view("i1")), *channel_constants(graph, op, 2))
+    constants = (Constant("weight", "int8_t", _stream(channels, packed, rounding)),)
     lead = pixel_lead(first_reads(op, x.shape, y.shape), y.shape[3], PIXELS, reads_before_writes=True)
-    return Layer(op, (call,), constants, scratch, {x.name: Overlap(lead)}, f"conv 2x4 smlad, {kind}")
+    return Layer(op, (call,), constants, scratch, {x.name: Overlap(lead)}, f"conv 2x4 smlad, {kind}", overread=kind == "bytes")
+
+
+CHANNEL_ARRAYS = ("bias", "multiplier", "shift")  # part of the weight stream
+
+
+def _stream(channels: Channels, packed: Array, rounding: Rounding) -> Array:
+    """What `ep_dsp_channels` reads, in order: per pair bias a, weights, multiplier a, shifts, bias b, multiplier b."""
+    bias, multiplier, shift = (np.asarray(c.values).reshape(-1, 2) for c in channels.constants(2))
+    doubled = 2 if rounding == "double" else 1
+    shift = shift if rounding == "double" else shift - 1
+    after = np.stack([multiplier[:, 0], shift[:, 0] + 256 * shift[:, 1], doubled * bias[:, 1], multiplier[:, 1]], axis=1)
+    parts = [bias[:, :1].astype("<i4").view("i1"), packed.view("i1"), after.astype("<i4").view("i1")]
+    return np.concatenate(parts, axis=1)
 
 
 def _gather(op: g.Conv, channels: int, kernel: tuple[int, ...]) -> str:
@@ -88,13 +132,13 @@ def _gather(op: g.Conv, channels: int, kernel: tuple[int, ...]) -> str:
 def dense(graph: g.Graph, op: g.Dense, rounding: Rounding) -> Layer | None:
     """A matrix times one row, or times several as a 1x1 convolution."""
     x, weight, y = graph.tensor(op.inputs[0]), graph.constant(op.inputs[1]), graph.tensor(op.output)
-    plain = portable.channel_constants(graph, op)
-    packed = pack_pairs(padded(weight, 4)) if weight.shape[1] % 4 == 0 else None
-    if packed is None or not short_rescale(plain[2].values, plain[0].values, weight, rounding):
+    channels = channels_for(graph, op, rounding)
+    packed = pack_pairs(padded(channels.weight, 4)) if channels and weight.shape[1] % 4 == 0 else None
+    if channels is None or packed is None:
         return None
     # [pairs of channels, 4-blocks of inputs, 2 words] -> two pairs side by side in every block
     words = packed.reshape(packed.shape[0] // 2, 2, -1, 4).transpose(0, 2, 1, 3)
-    constants = (Constant("weight", "int8_t", np.ascontiguousarray(words).view("i1")), *channel_constants(graph, op, 4))
+    constants = (Constant("weight", "int8_t", np.ascontiguousarray(words).view("i1")), *channels.constants(4))
     if x.size != weight.shape[1]:
         return None
     arguments = (In(x.name), Out(y.name))
@@ -144,9 +188,9 @@ def depthwise(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
     """Depthwise 3x3, planes and weights in registers."""
     if not is_depthwise3x3(graph, op):
         return None
-    x, weight, y = graph.tensor(op.inputs[0]), graph.constant(op.inputs[1]), graph.tensor(op.output)
-    bias, multiplier, shift = portable.channel_constants(graph, op)
-    if not short_rescale(shift.values, bias.values, weight.reshape(len(weight), -1), rounding):
+    x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
+    channels = channels_for(graph, op, rounding)
+    if channels is None:
         return None
     # One pitch for all such layers of the model, so that they share one copy of the code.
     pitch = max(
@@ -158,10 +202,10 @@ def depthwise(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
     nested: dict[str, int | Ref | tuple[int, ...]] = {f"conv.{name}": value for name, value in fields.items()}
     arguments = (In(x.name), Out(y.name), Scratch("uint32_t"))
     call = Call("ep_depthwise_dsp", "ep_depthwise_dsp.h", arguments, "ep_depthwise", {**nested, "strip": strip})
-    constants = (Constant("weight", "int8_t", weight), bias, multiplier, shift)
+    constants = (Constant("weight", "int8_t", channels.weight), *channels.constants(1))
     shrinks = y.shape[1] <= x.shape[1] and y.shape[2] <= x.shape[2]
     overlaps = {x.name: Overlap(0, x.shape[3])} if shrinks else {}
-    return Layer(op, (call,), constants, scratch, overlaps, "depthwise 3x3 smlad", defines=(f"EP_PLANE_PITCH {pitch}",))
+    return Layer(op, (call,), constants, scratch, overlaps, "depthwise 3x3 smlad", defines=(f"EP_PLANE_PITCH {pitch}", f"EP_PLANE_PITCH_2 {2 * pitch}"))
 
 
 def _strip(out_rows: int, stride: int, pitch: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edgepress.errors import UserError
 from edgepress.importers.onnx.graph import Body, Step
-from edgepress.importers.onnx.operator import Operator
+from edgepress.importers.onnx.entry import Operator
 from edgepress.importers.onnx.values import (
     MAX_NUMBERS,
     Constant,
@@ -32,15 +32,22 @@ class Executor:
     Args:
         constants: what is known before the network runs.
         tensor_of: where a constant's tensor lies (in a module's parameters and buffers, or in the constant itself).
+        both_branches: run both branches of an `If` whose condition is a tensor, as an export does.
         new_batch: set while a network with a fixed batch of 1 is tried with a larger one; see `batch.py`.
     """
 
     def __init__(
-        self, constants: Mapping[str, Constant], tensor_of: Callable[[Constant], Tensor], *, new_batch: bool = False
+        self,
+        constants: Mapping[str, Constant],
+        tensor_of: Callable[[Constant], Tensor],
+        *,
+        new_batch: bool = False,
+        both_branches: bool = False,
     ) -> None:
         self.constants = constants
         self.tensor_of = tensor_of
         self.new_batch = new_batch
+        self.both_branches = both_branches
 
     def run(self, body: Body, inputs: Mapping[str, Value], outer: Environment | None = None) -> list[Value]:
         """Run a body; `outer` is the environment around a body in a control-flow node.
@@ -135,7 +142,7 @@ def _is_number(value: Value) -> bool:
 def _tidied(result: Any) -> Any:
     if isinstance(result, tuple):
         return tuple(_tidied(item) for item in result)
-    return tidy(result) if isinstance(result, np.ndarray) else result
+    return result if isinstance(result, Tensor) else tidy(np.asarray(result, dtype=object if is_symbolic(result) else None))
 
 
 def _at(step: Step, error: UserError) -> UserError:

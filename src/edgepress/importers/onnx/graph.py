@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from edgepress.importers.onnx.operator import Operator
+from edgepress.importers.onnx.entry import Operator
 from edgepress.importers.onnx.values import Constant
 
 

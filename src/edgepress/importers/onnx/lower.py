@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgepress.errors import UserError
 from edgepress.importers.onnx.graph import Body, InputSpec, Network, Step
-from edgepress.importers.onnx.operator import Operator, select
+from edgepress.importers.onnx.entry import Operator, select
 from edgepress.importers.onnx.table import find
 from edgepress.importers.onnx.values import Constant, Unsupported, torch_dtype
 

@@ -1,7 +1,7 @@
 """The network as a torch module, ready for `torch.export`."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -27,7 +27,8 @@ class OnnxModule(nn.Module):
         self.network = network
         self.new_batch = new_batch
         self.paths = constant_paths(network)
-        trainable = trainable_constants(network)
+        trainable, wanted = trainable_constants(network), tensor_names(network)
+        self.paths = {name: path for name, path in self.paths.items() if name in wanted}
         for name, path in self.paths.items():
             self._store(path, network.constants[name].tensor, name in trainable)
 
@@ -53,18 +54,19 @@ class OnnxModule(nn.Module):
         """The outputs for the inputs, both in the order of the file."""
         network = self.network
         executor = Executor(network.constants, self.tensor_of, new_batch=self.new_batch)
-        results = executor.run(network.body, dict(zip(network.body.inputs, inputs, strict=True)))
+        values = dict(zip(network.body.inputs, inputs, strict=True))
+        results = executor.run(network.body, values)
         return tuple(
-            output_tensor(executor.to_tensor(value), torch_dtype(kind) if kind else None)
+            output_tensor(self._own(executor, value, inputs), torch_dtype(kind) if kind else None)
             for value, kind in zip(results, network.output_types, strict=True)
         )
 
-    def keep_only(self, names: Iterable[str]) -> None:
-        """Drop parameters and buffers of constants that only serve as numbers."""
-        for name in set(self.paths) - set(names):
-            path = self.paths.pop(name)
-            owner = self.get_submodule(".".join(path[:-1]))
-            delattr(owner, path[-1])
+    @staticmethod
+    def _own(executor: Executor, value: Any, inputs: tuple[Any, ...]) -> Any:
+        """An output that is an input or a constant as it is gets memory of its own."""
+        aliased = isinstance(value, Constant) or any(value is given for given in inputs)
+        tensor = executor.to_tensor(value)
+        return tensor.clone() if aliased and isinstance(tensor, Tensor) else tensor
 
 
 def trainable_constants(network: Network) -> set[str]:
@@ -103,6 +105,7 @@ ROLES: dict[str, dict[int, str]] = {
     "Mul": {0: "scale", 1: "scale"},
 }
 DEFAULT_ROLES = {1: "weight", 2: "bias", 3: "scale"}
+FUSED_RECURRENT = ("edgepress::LSTM", "edgepress::GRU", "edgepress::RNN")
 RECURRENT = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
@@ -113,7 +116,9 @@ def constant_paths(network: Network) -> dict[str, Path]:
     groups: set[Path] = set()
     paths = {}
     for name, constant in network.constants.items():
-        path = _own_path(name) or _reader_path(readers.get(name), constant)
+        reader = readers.get(name)
+        own = None if reader is not None and reader[0].kind in FUSED_RECURRENT else _own_path(name)
+        path = own or _reader_path(reader, constant)
         base, count = path, 0
         while path in taken or path in groups or any(path[:i] in taken for i in range(1, len(path))):
             count += 1
@@ -137,6 +142,7 @@ def first_readers(body: Body) -> dict[str, tuple[Step, int]]:
 
 def _own_path(name: str) -> Path | None:
     """`backbone.0.conv.weight` is kept; `onnx::Conv_123`, `/layer/Constant_output_0` and `512` say nothing."""
+    name = name.split("::")[0]
     if re.fullmatch(r"[A-Za-z_][\w]*(\.\w+)+", name) and "onnx" not in name:
         return tuple(_part(part) for part in name.split("."))
     if re.fullmatch(r"[A-Za-z_]\w*[A-Za-z]\w*", name) and len(name) > 2 and "const" not in name.lower():
@@ -158,7 +164,7 @@ def _reader_path(reader: tuple[Step, int] | None, constant: Constant) -> Path:
         return ("tensors", _part(constant.name))
     step, position = reader
     kind = step.kind.rsplit("::", 1)[-1]
-    if kind in ("LSTM", "GRU", "RNN") and step.kind.startswith("edgepress") and position >= 4:
+    if step.kind in FUSED_RECURRENT and position >= 4:
         parts = (len(step.inputs) - 4) // (2 if step.attributes.get("direction") == "bidirectional" else 1)
         role = RECURRENT[(position - 4) % parts] + ("_reverse" if position - 4 >= parts else "")
     else:
@@ -166,22 +172,13 @@ def _reader_path(reader: tuple[Step, int] | None, constant: Constant) -> Path:
     return (_part(step.name or kind), role)
 
 
-def used_tensors(module: OnnxModule, inputs: tuple[Tensor, ...]) -> set[str]:
-    """Names of the constants that a run reads as tensors."""
-    used: set[str] = set()
-    find = module.tensor_of
-
-    def record(constant: Constant) -> Tensor:
-        used.add(constant.name)
-        return find(constant)
-
-    module.__dict__["tensor_of"] = record
-    try:
-        with torch.no_grad():
-            module(*inputs)
-    finally:
-        del module.__dict__["tensor_of"]
-    return used
+def tensor_names(network: Network) -> set[str]:
+    """Constants that some step may want as tensor; the others only ever serve as numbers (shapes, axes, pads)."""
+    found = set(network.body.outputs)
+    for step in network.body.all_steps():
+        found.update(name for index, name in enumerate(step.inputs) if index not in step.operator.numbers)
+        found.update(name for body in step.bodies() for name in body.outputs)
+    return found
 
 
 def as_mapping(module: OnnxModule) -> Mapping[str, str]:

@@ -16,7 +16,7 @@ MAX_MODEL_BYTES = 2 << 30
 """Of a file and all its external data together; protobuf itself ends at 2 GiB."""
 
 MAX_RANK = 32
-OLDEST_OPSET = 7
+OLDEST_OPSET = 6
 
 # Bits per element of what TensorProto.raw_data holds; strings have no raw form.
 ELEMENT_BITS = {
@@ -34,7 +34,7 @@ def read_model(path: Path, sha256: str | None = None) -> ir.Model:
 
     Raises:
         UserError: unreadable, truncated, damaged, cyclic, or reaching outside its own folder.
-        Unsupported: an opset older than 7 or newer than the installed `onnx` knows.
+        Unsupported: an opset older than 6 or newer than the installed `onnx` knows.
     """
     data = _read_bytes(path, MAX_MODEL_BYTES)
     if sha256 is not None:
@@ -79,7 +79,7 @@ def to_ir(proto: onnx.ModelProto, what: str) -> ir.Model:
 
 
 def check_opsets(proto: onnx.ModelProto, what: str) -> None:
-    """Refuse opsets that the installed `onnx` package does not define or that are older than 7.
+    """Refuse opsets that the installed `onnx` package does not define or that are older than 6.
 
     Raises:
         Unsupported: for such an opset.

@@ -1,22 +1,23 @@
 """The operator table: every ONNX operator the importer takes."""
 
-from edgepress.importers.onnx.operator import ByVersion, Operator, Operators
+from edgepress.importers.onnx.entry import ByVersion, Operator, Operators
 from edgepress.importers.onnx.ops import (
     attention,
     control,
     conv,
     elementwise,
     index,
+    microsoft,
     norm,
     pool,
     quant,
-    random,
+    sampling,
     recurrent,
     reduce,
     resize,
     sequence,
     shape,
-    signal,
+    spectral,
     vision,
 )
 
@@ -31,12 +32,13 @@ FAMILIES: dict[str, Operators] = {
     "resize": resize.OPERATORS,
     "recurrent": recurrent.OPERATORS,
     "attention": attention.OPERATORS,
-    "signal": signal.OPERATORS,
+    "spectral": spectral.OPERATORS,
     "vision": vision.OPERATORS,
     "sequence": sequence.OPERATORS,
-    "random": random.OPERATORS,
+    "sampling": sampling.OPERATORS,
     "control": control.OPERATORS,
     "quant": quant.OPERATORS,
+    "microsoft": microsoft.OPERATORS,
 }
 
 

@@ -5,12 +5,13 @@ Concat -> Reshape`) runs on numbers, so it never becomes part of the traced grap
 an array of dtype object. Sequences are Python lists; an omitted input or an empty optional is `None`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from edgepress.errors import UserError
 
@@ -35,14 +36,16 @@ class Constant:
     Attributes:
         name: its name in the file.
         tensor: its value. Sub-byte integers are stored as int8/uint8, float4 as float32.
+        numbers: the same as numpy array, mostly on the same memory (bfloat16 and float8 widened to float32).
     """
 
     name: str
     tensor: Tensor
+    numbers: Numbers = field(init=False)
 
-    def numbers(self) -> Numbers:
-        """The value as numpy array (bfloat16 and float8 widened to float32)."""
-        return tensor_numbers(self.tensor)
+    def __post_init__(self) -> None:
+        # Taken now: while tracing, torch would hand out a fake tensor instead.
+        object.__setattr__(self, "numbers", tensor_numbers(self.tensor))
 
 
 # ONNX TensorProto.DataType -> torch dtype. Sub-byte types are held in the next larger type.
@@ -141,13 +144,19 @@ def to_numbers(value: Value) -> Numbers | None:
     if value is None or isinstance(value, np.ndarray):
         return value
     if isinstance(value, Constant):
-        return value.numbers()
+        return value.numbers
     if isinstance(value, Tensor):
         return _read_tensor(value)
     raise Unsupported("a sequence stands where numbers are needed", found=type(value).__name__, expected="a tensor")
 
 
+class DataDependent(UserError):
+    """Shapes alone do not say how the network goes on: it must be run on numbers."""
+
+
 def _read_tensor(tensor: Tensor) -> Numbers:
+    if isinstance(tensor, FakeTensor) and not torch.compiler.is_exporting():
+        raise DataDependent("the values of a tensor decide what comes next")
     if not torch.compiler.is_exporting():
         return tensor_numbers(tensor)
     listed = tensor.tolist()

@@ -67,33 +67,19 @@ def run(command: Sequence[str], cwd: Path | None = None) -> str:
 
 
 def link(
-    compiler: Compiler, sources: Sequence[Path], out: Path, *, script: Path, entry: str, flags: Sequence[str] = ("-O2",)
+    compiler: Compiler, sources: Sequence[Path], out: Path, *, script: Path, entry: str, flags: Sequence[str], libraries: Sequence[str] = ()
 ) -> None:
     """Compile and link sources into a bare image at the addresses of a linker script."""
     extra = ("-nostartfiles",) if compiler.name == "gcc" else ()
     usage = ("-fstack-usage",) if compiler.name == "gcc" else ()
+    base = [*compiler.command, *compiler.flags, *flags]
     objects = []
     for source in sources:
         target = out.parent / f"{source.stem}.o"
-        includes = ("-I", str(source.parent))
-        run(
-            [
-                *compiler.command,
-                *compiler.flags,
-                *COMMON,
-                *WARNINGS,
-                *usage,
-                *flags,
-                *includes,
-                "-c",
-                str(source),
-                "-o",
-                str(target),
-            ]
-        )
+        run([*base, *COMMON, *WARNINGS, *usage, "-I", str(source.parent), "-c", str(source), "-o", str(target)])
         objects.append(str(target))
-    link_flags = (f"-Wl,-T,{script}", f"-Wl,-e,{entry}", "-Wl,--gc-sections", *extra)
-    run([*compiler.command, *compiler.flags, *flags, *link_flags, *objects, "-o", str(out)])
+    placement = (f"-Wl,-T,{script}", f"-Wl,-e,{entry}", "-Wl,--gc-sections")
+    run([*base, *placement, *extra, *objects, *libraries, "-o", str(out)])
 
 
 def frame_sizes(folder: Path) -> dict[str, int]:

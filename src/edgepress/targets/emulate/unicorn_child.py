@@ -1,6 +1,6 @@
 """Runs one image in unicorn: the child process. Its library is GPL-2.0, so it is kept out of ours.
 
-`python -m edgepress.targets.emulate.unicorn_child JOB.json` reads a job, writes the outputs and a JSON of counts:
+`python -m edgepress.targets.emulate.unicorn_child FOLDER` reads job.json there, writes outputs.bin and counts.json:
 executed blocks per layer with how often each ran and how often it was left by a jump. Nothing is interpreted here.
 """
 
@@ -51,12 +51,12 @@ class Machine:
 
         if core.riscv:
             self.engine = unicorn.Uc(unicorn.UC_ARCH_RISCV, unicorn.UC_MODE_RISCV32)
-            names = ("A0", "A1", "SP", "RA")
+            names = ("A0", "SP", "RA")
             self.registers = [getattr(riscv_const, f"UC_RISCV_REG_{name}") for name in names]
         else:
             self.engine = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
             self.engine.ctl_set_cpu_model(getattr(arm_const, f"UC_CPU_ARM_{core.unicorn}"))
-            self.registers = [getattr(arm_const, f"UC_ARM_REG_{name}") for name in ("R0", "R1", "SP", "LR")]
+            self.registers = [getattr(arm_const, f"UC_ARM_REG_{name}") for name in ("R0", "SP", "LR")]
         self.thumb = 0 if core.riscv else 1
         self.stack_bytes = stack_bytes
         self.stack = core.ram
@@ -68,11 +68,10 @@ class Machine:
         self.engine.mem_map(self.stack, -(-(stack_bytes + arena_bytes) // PAGE) * PAGE)
         self.engine.mem_map(STOP, PAGE)
 
-    def call(self, address: int, first: int, second: int = 0) -> int:
-        for register, value in zip(self.registers, (first, second, self.arena, STOP | self.thumb), strict=True):
+    def call(self, address: int, argument: int) -> None:
+        for register, value in zip(self.registers, (argument, self.arena, STOP | self.thumb), strict=True):
             self.engine.reg_write(register, value)
         self.engine.emu_start(address | self.thumb, STOP)
-        return int(self.engine.reg_read(self.registers[0]))
 
     def paint_stack(self) -> None:
         self.engine.mem_write(self.stack, bytes([PAINT]) * self.stack_bytes)
@@ -82,28 +81,33 @@ class Machine:
         return self.stack_bytes - next((i for i, byte in enumerate(memory) if byte != PAINT), self.stack_bytes)
 
 
-def main(job_path: Path) -> None:
-    """Run a job: `counted` inputs with block counts, the rest at full speed."""
-    job = json.loads(job_path.read_text())
+def main(work: Path) -> None:
+    """Run the job in a folder: the first `counted` inferences with block counts, the rest at full speed.
+
+    An inference is a list of steps (function, offset and size of what to read after it): the whole model with nothing
+    to read, or layer by layer with each layer's output.
+    """
+    job = json.loads((work / "job.json").read_text())
     image = elf.read(Path(job["image"]))
     machine = Machine(CORES[job["core"]], image, job["arena_bytes"], job["stack_bytes"])
-    prefix = job["prefix"]
-    layers = {image.symbols[name]: name for name in job["layers"] if name in image.symbols}
-    source = machine.call(image.symbols[f"{prefix}_input"], machine.arena)
-    target = machine.call(image.symbols[f"{prefix}_output"], machine.arena)
-    inputs = Path(job["inputs"]).read_bytes()
-    counter = Counter(layers)
+    counter = Counter({image.symbols[name]: name for name in job["layers"]})
     hook = machine.engine.hook_add(BLOCK_HOOK, counter.on_block)
     machine.paint_stack()
-    outputs = bytearray()
-    for index in range(len(inputs) // job["input_bytes"]):
+    inputs, outputs, steps, at = (work / "inputs.bin").read_bytes(), bytearray(), bytearray(), 0
+    for index in range(job["vectors"]):
         if index == job["counted"]:
             machine.engine.hook_del(hook)
-        machine.engine.mem_write(source, inputs[index * job["input_bytes"] : (index + 1) * job["input_bytes"]])
-        machine.call(image.symbols[f"{prefix}_run"], machine.arena)
-        outputs += machine.engine.mem_read(target, job["output_bytes"])
-    Path(job["outputs"]).write_bytes(bytes(outputs))
-    Path(job["counts"]).write_text(json.dumps({"blocks": counter.rows(), "stack_bytes": machine.stack_used()}))
+        for offset, size in job["inputs"]:
+            machine.engine.mem_write(machine.arena + offset, inputs[at : at + size])
+            at += size
+        for name, offset, size in job["steps"]:
+            machine.call(image.symbols[name], machine.arena)
+            steps += machine.engine.mem_read(machine.arena + offset, size)
+        for offset, size in job["outputs"]:
+            outputs += machine.engine.mem_read(machine.arena + offset, size)
+    (work / "outputs.bin").write_bytes(bytes(outputs))
+    (work / "steps.bin").write_bytes(bytes(steps))
+    (work / "counts.json").write_text(json.dumps({"blocks": counter.rows(), "stack_bytes": machine.stack_used()}))
 
 
 if __name__ == "__main__":

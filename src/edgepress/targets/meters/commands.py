@@ -89,11 +89,12 @@ class Powermetrics:
         if shutil.which("powermetrics") is None and "powermetrics" in command:
             raise NoMeter("no powermetrics", found="not on the PATH", expected="macOS")
         self._process = subprocess.Popen(list(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self._joules = 0.0
+        self._joules, self._intervals = 0.0, 0
         self._first = threading.Event()
         self._thread = threading.Thread(target=self._collect, name="edgepress-powermetrics", daemon=True)
         self._thread.start()
-        if not self._first.wait(COMMAND_TIMEOUT_S) or self._process.poll() is not None:
+        self._first.wait(COMMAND_TIMEOUT_S)
+        if self._intervals == 0:
             failure = self._failure()
             self.close()
             raise failure
@@ -112,7 +113,7 @@ class Powermetrics:
                 stream.close()
 
     def _failure(self) -> NoMeter:
-        if self._process.poll() is None:
+        if self._thread.is_alive():  # its output is still open
             return NoMeter("powermetrics does not answer", found=f"nothing in {COMMAND_TIMEOUT_S} s")
         stderr = self._process.stderr.read() if self._process.stderr else b""
         return NoMeter("powermetrics ended", found=stderr.decode(errors="replace").strip()[:120] or "no message",
@@ -122,6 +123,7 @@ class Powermetrics:
         assert self._process.stdout is not None
         for document in split_plists(self._process.stdout):
             self._joules += interval_joules(document)
+            self._intervals += 1
             self._first.set()
         self._first.set()
 

@@ -6,77 +6,110 @@
  * b.x = (t - s) / 256 exactly, modulo 2^32: the second widening is saved. The exporter checks that |b.x| < 2^23 and
  * that 256 b + a fits int16.
  *
- * Within four inputs the order is 0 2 1 3 (what SXTB16 gives). Channels are padded to an even number. */
+ * ep_conv.weight is one stream, per channel pair: bias a | weight words | multiplier a, shift a + 256 shift b, bias b,
+ * multiplier b. Within four inputs the order is 0 2 1 3 (what SXTB16 gives). Channels are padded to an even number;
+ * a bias is doubled where EP_SINGLE_ROUNDING is not set for b, and shifts are one less where it is (ep_dsp_base.h). */
 #ifndef EP_CONV_DSP_H
 #define EP_CONV_DSP_H
 
 #include "ep_dsp_base.h"
 
+typedef struct {
+    int32_t weight_bytes, /* per channel pair: 2 * inputs */
+        step,             /* from one pixel's outputs to the next's */
+        pairs, zero;
+} ep_tile;
+
+/* Two inputs: r0 weights, r1 columns, r2 raw word, r3 widened, r4 r5 inputs, r6-r9 sums s, r10-r12 lr sums t. */
 #define EP_STEP \
-    "ldr %[w], [%[pw]], #4\n\t" \
-    "ldrd %[x0], %[x1], [%[px]], #8\n\t" \
-    "sxtb16 %[a], %[w]\n\t" \
-    "smlad %[s0], %[a], %[x0], %[s0]\n\t" \
-    "smlad %[t0], %[w], %[x0], %[t0]\n\t" \
-    "smlad %[s1], %[a], %[x1], %[s1]\n\t" \
-    "smlad %[t1], %[w], %[x1], %[t1]\n\t" \
-    "ldrd %[x0], %[x1], [%[px]], #8\n\t" \
-    "smlad %[s2], %[a], %[x0], %[s2]\n\t" \
-    "smlad %[t2], %[w], %[x0], %[t2]\n\t" \
-    "smlad %[s3], %[a], %[x1], %[s3]\n\t" \
-    "smlad %[t3], %[w], %[x1], %[t3]\n\t"
+    "ldr r2, [r0], #4\n\t" \
+    "ldrd r4, r5, [r1], #8\n\t" \
+    "sxtb16 r3, r2\n\t" \
+    "smlad r6, r3, r4, r6\n\t" \
+    "smlad r10, r2, r4, r10\n\t" \
+    "smlad r7, r3, r5, r7\n\t" \
+    "smlad r11, r2, r5, r11\n\t" \
+    "ldrd r4, r5, [r1], #8\n\t" \
+    "smlad r8, r3, r4, r8\n\t" \
+    "smlad r12, r2, r4, r12\n\t" \
+    "smlad r9, r3, r5, r9\n\t" \
+    "smlad lr, r2, r5, lr\n\t"
 
-EP_INLINE void ep_dsp_store(const ep_conv *p, int8_t *out, int32_t a, int32_t b) {
-    if (p->low > -128 || p->high < 127) {
-        a = ep_clamp(a, p->low, p->high);
-        b = ep_clamp(b, p->low, p->high);
-    }
-    out[0] = (int8_t)a;
-    out[1] = (int8_t)b;
-}
-
-/* All channels of four pixels: out[pixel * step + channel]. steps: pairs of inputs, even. */
-EP_KERNEL void ep_dsp_channels(const ep_conv *p, const uint32_t *columns, int32_t steps, int8_t *out, int32_t step) {
-    const int8_t *weight = p->weight;
-    for (int32_t c = 0; c < p->out_c; c += 2) {
-        const int8_t *end = weight + 4 * steps;
-        const int32_t middle = steps & 2; /* an odd half round: start in the middle of the loop */
-        const uint32_t *px = columns;
-        int32_t s0 = p->bias[c], s1 = s0, s2 = s0, s3 = s0, t0 = s0, t1 = s0, t2 = s0, t3 = s0;
-        uint32_t w, a, x0, x1;
-        __asm__ volatile("ldr %[w], %[middle]\n\t"
-                         "cbnz %[w], 2f\n"
-                         "1:\n\t" EP_STEP EP_STEP
-                         "2:\n\t" EP_STEP EP_STEP
-                         "ldr %[w], %[end]\n\t"
-                         "cmp %[pw], %[w]\n\t"
-                         "bne 1b"
-                         : [s0] "+r"(s0), [s1] "+r"(s1), [s2] "+r"(s2), [s3] "+r"(s3), [t0] "+r"(t0), [t1] "+r"(t1),
-                           [t2] "+r"(t2), [t3] "+r"(t3), [px] "+r"(px), [pw] "+r"(weight), [w] "=&l"(w), [a] "=&r"(a),
-                           [x0] "=&r"(x0), [x1] "=&r"(x1)
-                         : [end] "m"(end), [middle] "m"(middle)
-                         : "cc", "memory");
-        const int32_t ma = p->multiplier[c], mb = p->multiplier[c + 1], zero = p->out_zero;
-        const int32_t ra = EP_DSP_SHIFT(p->shift[c]), rb = EP_DSP_SHIFT(p->shift[c + 1]);
+/* ep_dsp_rescale of one sum; channel a: r2 multiplier, r3 shift; channel b: r5 multiplier, r4 bias; r1 zero point. */
 #ifdef EP_SINGLE_ROUNDING
-        const int32_t bias = p->bias[c + 1];
-#define EP_B(t, s) (bias + ((int32_t)((uint32_t)(t) - (uint32_t)(s)) >> 8))
+#define EP_SCALE(X, M) "smmul " X ", " X ", " M "\n\tasrs " X ", " X ", r3\n\tadc " X ", " X ", r1\n\tssat " X ", #8, " X "\n\t"
+#define EP_A(X) EP_SCALE(X, "r2")
+#define EP_B(X) "add " X ", r4, " X ", asr #8\n\t" EP_SCALE(X, "r5")
 #else
-        const int32_t bias = 2 * p->bias[c + 1];
-#define EP_B(t, s) (bias + ((int32_t)((uint32_t)(t) - (uint32_t)(s)) >> 7))
+#define EP_SCALE(X, M) \
+    "smmulr " X ", " X ", " M "\n\tadd " X ", " X ", " X ", asr #31\n\t" \
+    "asrs " X ", " X ", r3\n\tadc " X ", " X ", r1\n\tssat " X ", #8, " X "\n\t"
+#define EP_A(X) "lsl " X ", " X ", #1\n\t" EP_SCALE(X, "r2")
+#define EP_B(X) "add " X ", r4, " X ", asr #7\n\t" EP_SCALE(X, "r5")
 #endif
-        int8_t *o = out + c;
-#define EP_PIXEL(s, t) \
-    { \
-        const int32_t b = ep_dsp_rescale(EP_B(t, s), mb, rb, zero); \
-        ep_dsp_store(p, o, ep_dsp_rescale(EP_DSP_DOUBLED(s), ma, ra, zero), b); \
-        o += step; \
-    }
-        EP_PIXEL(s0, t0)
-        EP_PIXEL(s1, t1)
-        EP_PIXEL(s2, t2)
-        EP_PIXEL(s3, t3)
-    }
+
+/* All channels of four pixels: out[pixel * step + channel]. No prologue of the compiler's: it needs every register.
+ * Stack: 0 columns, 4 out, 8 pairs left, 12 end of this pair's weights, 16 weight bytes, 20 step, 24 zero point. */
+static __attribute__((naked, noinline, unused)) void ep_dsp_channels(
+    const int8_t *stream EP_NAKED, const uint32_t *columns EP_NAKED, int8_t *out EP_NAKED, const ep_tile *tile EP_NAKED) {
+    __asm__ volatile(
+        "push {r4-r11, lr}\n\t"
+        "sub sp, sp, #28\n\t"
+        "ldm r3, {r4, r5, r6, r7}\n\t"
+        "strd r1, r2, [sp]\n\t"
+        "str r6, [sp, #8]\n\t"
+        "strd r4, r5, [sp, #16]\n\t"
+        "str r7, [sp, #24]\n"
+        "3:\n\t" /* a channel pair */
+        "ldr r6, [r0], #4\n\t"
+        "ldr r2, [sp, #16]\n\t"
+        "ldr r1, [sp]\n\t"
+        "mov r7, r6\n\t"
+        "add r3, r0, r2\n\t"
+        "mov r8, r6\n\t"
+        "str r3, [sp, #12]\n\t"
+        "mov r9, r6\n\t"
+        "mov r10, r6\n\t"
+        "mov r11, r6\n\t"
+        "mov r12, r6\n\t"
+        "mov lr, r6\n\t"
+        "lsls r2, r2, #28\n\t" /* an odd number of half rounds: start in the middle */
+        "bmi 2f\n"
+        "1:\n\t" EP_STEP EP_STEP
+        "2:\n\t" EP_STEP EP_STEP
+        "ldr r2, [sp, #12]\n\t"
+        "cmp r0, r2\n\t"
+        "bne 1b\n\t"
+        "ldm r0!, {r2, r3, r4, r5}\n\t"
+        "sub r10, r10, r6\n\t"
+        "sub r11, r11, r7\n\t"
+        "sub r12, r12, r8\n\t"
+        "sub lr, lr, r9\n\t"
+        "ldr r1, [sp, #24]\n\t"
+        EP_A("r6") EP_A("r7") EP_A("r8") EP_A("r9")
+        "lsr r3, r3, #8\n\t"
+        EP_B("r10") EP_B("r11") EP_B("r12") EP_B("lr")
+        "ldr r3, [sp, #4]\n\t"
+        "ldr r2, [sp, #20]\n\t"
+        "add r4, r3, r2\n\t"
+        "strb r6, [r3]\n\t"
+        "strb r7, [r3, r2]\n\t"
+        "strb r8, [r3, r2, lsl #1]\n\t"
+        "strb r9, [r4, r2, lsl #1]\n\t"
+        "adds r3, r3, #1\n\t"
+        "adds r4, r4, #1\n\t"
+        "strb r10, [r3]\n\t"
+        "strb r11, [r3, r2]\n\t"
+        "strb r12, [r3, r2, lsl #1]\n\t"
+        "strb lr, [r4, r2, lsl #1]\n\t"
+        "adds r3, r3, #1\n\t"
+        "ldr r1, [sp, #8]\n\t"
+        "str r3, [sp, #4]\n\t"
+        "subs r1, r1, #1\n\t"
+        "str r1, [sp, #8]\n\t"
+        "bne 3b\n\t"
+        "add sp, sp, #28\n\t"
+        "pop {r4-r11, pc}");
 }
 
 /* `words` times four inputs into one pixel's place of the columns; returns the next place */
@@ -111,17 +144,21 @@ EP_INLINE uint32_t *ep_dsp_fill(uint32_t *to, uint32_t pair, int32_t words) {
 
 EP_INLINE uint32_t ep_dsp_zero_pair(const ep_conv *p) { return (uint32_t)(p->in_zero & 0xffff) * 0x10001u; }
 
-/* Where a group of pixels goes: whole groups straight out; the last few by way of scratch (a tile always writes four
- * pixels and an even number of channels). */
-EP_INLINE void ep_dsp_finish(const ep_conv *p, const uint32_t *columns, int32_t steps, int8_t *out, int32_t count, int8_t *spare) {
-    const int32_t step = (p->out_c + 1) & ~1;
-    if (count == 4 && step == p->out_c) {
-        ep_dsp_channels(p, columns, steps, out, step);
-        return;
-    }
-    ep_dsp_channels(p, columns, steps, spare, step);
-    for (int32_t i = 0; i < count; i++)
-        for (int32_t c = 0; c < p->out_c; c++) *out++ = spare[i * step + c];
+EP_INLINE ep_tile ep_dsp_tile(const ep_conv *p, int32_t words) {
+    const int32_t pairs = (p->out_c + 1) >> 1;
+    const ep_tile tile = {8 * words, 2 * pairs, pairs, p->out_zero};
+    return tile;
+}
+
+/* One group of pixels: whole groups go straight out; the last few by way of scratch (a tile always writes four pixels
+ * and an even number of channels). */
+EP_INLINE void ep_dsp_finish(const ep_conv *p, const ep_tile *tile, const uint32_t *columns, int8_t *out, int32_t count, int8_t *spare) {
+    const int32_t direct = count == 4 && tile->step == p->out_c;
+    ep_dsp_channels(p->weight, columns, direct ? out : spare, tile);
+    if (!direct)
+        for (int32_t i = 0; i < count; i++)
+            for (int32_t c = 0; c < p->out_c; c++) out[i * p->out_c + c] = spare[i * tile->step + c];
+    ep_dsp_clamp(out, count * p->out_c, p->low, p->high);
 }
 
 #endif

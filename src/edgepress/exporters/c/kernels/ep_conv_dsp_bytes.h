@@ -5,10 +5,11 @@
 
 #include "ep_conv_dsp.h"
 
+/* In whole words: up to three bytes more are read and written than asked for. The planner keeps EP_OVERREAD bytes
+ * readable behind the input; what is written too much is overwritten next, or meets weights of 0. */
 EP_INLINE int8_t *ep_dsp_copy(int8_t *to, const int8_t *from, int32_t size) {
-    for (; size >= 4; size -= 4, to += 4, from += 4) __builtin_memcpy(to, from, 4);
-    for (; size > 0; size--) *to++ = *from++;
-    return to;
+    for (int32_t i = 0; i < size; i += 4) __builtin_memcpy(to + i, from + i, 4);
+    return to + size;
 }
 
 EP_INLINE int8_t *ep_dsp_set(int8_t *to, int32_t value, int32_t size) {
@@ -34,7 +35,8 @@ EP_INLINE void ep_dsp_patch(const ep_conv *p, const int8_t *in, int32_t y, int32
 
 EP_KERNEL void ep_conv_dsp_bytes(const ep_conv *p, const int8_t *in, int8_t *out, uint32_t *columns) {
     const int32_t pixels = p->out_h * p->out_w, words = (p->kernel_h * p->kernel_w * p->in_c + 3) >> 2;
-    int8_t *patch = (int8_t *)(columns + 8 * words), *spare = patch + 4 * words;
+    const ep_tile tile = ep_dsp_tile(p, words);
+    int8_t *patch = (int8_t *)(columns + 8 * words), *spare = patch + 4 * words + 4;
     int32_t ox = 0, y = -p->pad_top;
     for (int32_t i = 0; i < pixels; i += 4) {
         const int32_t count = pixels - i < 4 ? pixels - i : 4;
@@ -46,7 +48,7 @@ EP_KERNEL void ep_conv_dsp_bytes(const ep_conv *p, const int8_t *in, int8_t *out
                 y += p->stride_h;
             }
         }
-        ep_dsp_finish(p, columns, 2 * words, out, count, spare);
+        ep_dsp_finish(p, &tile, columns, out, count, spare);
         out += 4 * p->out_c;
     }
 }

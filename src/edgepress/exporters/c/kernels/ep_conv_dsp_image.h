@@ -22,8 +22,9 @@ EP_INLINE void ep_dsp_window(const ep_conv *p, const int8_t *in, int32_t y, int3
 }
 
 EP_KERNEL void ep_conv_dsp_image(const ep_conv *p, const int8_t *in, int8_t *out, uint32_t *columns) {
-    const int32_t pixels = p->out_h * p->out_w, steps = p->kernel_h * p->kernel_w * (p->in_c >> 1);
-    int8_t *spare = (int8_t *)(columns + 4 * steps);
+    const int32_t pixels = p->out_h * p->out_w, words = p->kernel_h * p->kernel_w * (p->in_c >> 2);
+    const ep_tile tile = ep_dsp_tile(p, words);
+    int8_t *spare = (int8_t *)(columns + 8 * words);
     int32_t ox = 0, y = -p->pad_top;
     for (int32_t i = 0; i < pixels; i += 4) {
         const int32_t count = pixels - i < 4 ? pixels - i : 4;
@@ -34,7 +35,7 @@ EP_KERNEL void ep_conv_dsp_image(const ep_conv *p, const int8_t *in, int8_t *out
                 y += p->stride_h;
             }
         }
-        ep_dsp_finish(p, columns, steps, out, count, spare);
+        ep_dsp_finish(p, &tile, columns, out, count, spare);
         out += 4 * p->out_c;
     }
 }

@@ -16,73 +16,123 @@ typedef struct {
     int32_t strip; /* output rows per strip */
 } ep_depthwise;
 
+/* What the row loops load at a stretch (offsets are in the assembly). */
 typedef struct {
-    uint32_t w[6];
-    int32_t bias;
-} ep_taps;
+    const int16_t *plane; /*  0: next row */
+    int32_t *sums;        /*  4: one row of sums */
+    const int32_t *end;   /*  8: of the sums, an even number */
+    uint32_t w[6];        /* 12: w0 w1 | w1 w2 of each row */
+    int32_t bias;         /* 36 */
+    int32_t *from;        /* 40: sums, bit 0 set if the row is odd */
+    int32_t multiplier, shift, zero; /* 44 */
+    int8_t *out;          /* 56: next output */
+    int32_t step;         /* 60: to the next pixel */
+    int32_t rows;         /* 64 */
+    int32_t plane_step;   /* 68: bytes to the next row */
+} ep_rows;
 
-#define EP_TAPS_OPERANDS \
-    : [p] "+r"(p), [o] "+r"(o), [a] "=&r"(a), [b] "=&r"(b), [s0] "=&r"(s0), [s1] "=&r"(s1) \
-    : [w0] "r"(t->w[0]), [w1] "r"(t->w[1]), [w2] "r"(t->w[2]), [w3] "r"(t->w[3]), [w4] "r"(t->w[4]), \
-      [w5] "r"(t->w[5]), [bias] "r"(t->bias), [end] "r"(end), [row1] "i"(EP_PLANE_PITCH), \
-      [row2] "i"(2 * EP_PLANE_PITCH), [row1c] "i"(EP_PLANE_PITCH + 8), [row2c] "i"(2 * EP_PLANE_PITCH + 8) \
-    : "cc", "memory"
+#define EP_BEGIN \
+    "push {r4-r11, lr}\n\t" \
+    "push {r0, r1}\n" /* for 8-byte alignment */ \
+    "4:\n\t" \
+    "ldm r0, {r1-r10}\n" \
+    "1:\n\t"
 
-/* stride 1: outputs x, x+1 from the words a = (x, x+1), b = (x+2, x+3) of each row */
+/* the rescale: r2 sums, r3 end, r4 multiplier, r5 shift, r6 zero, r7 out, r8 step */
+#ifdef EP_SINGLE_ROUNDING
+#define EP_SCALE_ROW(X) "smmul " X ", " X ", r4\n\tasrs " X ", " X ", r5\n\tadc " X ", " X ", r6\n\tssat " X ", #8, " X "\n\t"
+#else
+#define EP_SCALE_ROW(X) \
+    "smmulr " X ", " X ", r4\n\tadd " X ", " X ", " X ", asr #31\n\t" \
+    "asrs " X ", " X ", r5\n\tadc " X ", " X ", r6\n\tssat " X ", #8, " X "\n\t"
+#endif
+
+#define EP_END \
+    "strd r0, lr, [r2], #8\n\t" \
+    "cmp r2, r3\n\t" \
+    "bne 1b\n\t" \
+    "ldr r0, [sp]\n\t" \
+    "add r1, r0, #40\n\t" \
+    "ldm r1, {r2, r4-r8}\n\t" \
+    "tst r2, #1\n\t" \
+    "beq 2f\n\t" \
+    "bic r2, r2, #1\n\t" /* an odd row: one first; its last sum is not used */ \
+    "subs r3, r3, #4\n\t" \
+    "ldr r9, [r2], #4\n\t" EP_SCALE_ROW("r9") \
+    "strb r9, [r7]\n\t" \
+    "add r7, r7, r8\n\t" \
+    "cmp r2, r3\n\t" \
+    "beq 3f\n" \
+    "2:\n\t" \
+    "ldrd r9, r10, [r2], #8\n\t" EP_SCALE_ROW("r9") EP_SCALE_ROW("r10") \
+    "strb r9, [r7]\n\t" \
+    "strb r10, [r7, r8]\n\t" \
+    "add r7, r7, r8, lsl #1\n\t" \
+    "cmp r2, r3\n\t" \
+    "bne 2b\n" \
+    "3:\n\t" \
+    "ldrd r4, r5, [r0, #64]\n\t" \
+    "ldr r6, [r0]\n\t" \
+    "str r7, [r0, #56]\n\t" \
+    "add r6, r6, r5\n\t" \
+    "str r6, [r0]\n\t" \
+    "subs r4, r4, #1\n\t" \
+    "str r4, [r0, #64]\n\t" \
+    "bne 4b\n\t" \
+    "pop {r0, r1}\n\t" \
+    "pop {r4-r11, pc}"
+
+#define EP_TEXT(X) EP_TEXT_(X)
+#define EP_TEXT_(X) #X
+#define EP_AT1 EP_TEXT(EP_PLANE_PITCH)
+#define EP_AT2 EP_TEXT(EP_PLANE_PITCH_2)
+
+/* stride 1: outputs x, x+1 from the words r11 = (x, x+1), r12 = (x+2, x+3) of each row */
 #define EP_ROW1(AT, W01, W12, S0, S1) \
-    "ldrd %[a], %[b], " AT "\n\t" \
-    "smlad %[s0], %[a], %[" W01 "], " S0 "\n\t" \
-    "smlatb %[s1], %[a], %[" W01 "], " S1 "\n\t" \
-    "smlabt %[s0], %[b], %[" W12 "], %[s0]\n\t" \
-    "smlad %[s1], %[b], %[" W12 "], %[s1]\n\t"
+    "ldrd r11, r12, " AT "\n\t" \
+    "smlad r0, r11, " W01 ", " S0 "\n\t" \
+    "smlatb lr, r11, " W01 ", " S1 "\n\t" \
+    "smlabt r0, r12, " W12 ", r0\n\t" \
+    "smlad lr, r12, " W12 ", lr\n\t"
 
-EP_KERNEL void ep_depthwise_row1(const ep_taps *t, const int16_t *p, int32_t *o, const int32_t *end) {
-    uint32_t a, b;
-    int32_t s0, s1;
-    __asm__ volatile("1:\n\t" EP_ROW1("[%[p], %[row2]]", "w4", "w5", "%[bias]", "%[bias]")
-                     EP_ROW1("[%[p], %[row1]]", "w2", "w3", "%[s0]", "%[s1]")
-                     EP_ROW1("[%[p]], #4", "w0", "w1", "%[s0]", "%[s1]")
-                     "strd %[s0], %[s1], [%[o]], #8\n\t"
-                     "cmp %[o], %[end]\n\t"
-                     "bne 1b" EP_TAPS_OPERANDS);
+static __attribute__((naked, noinline, unused)) void ep_depthwise_rows1(ep_rows *rows EP_NAKED) {
+    __asm__ volatile(EP_BEGIN EP_ROW1("[r1, #" EP_AT2 "]", "r8", "r9", "r10", "r10")
+                     EP_ROW1("[r1, #" EP_AT1 "]", "r6", "r7", "r0", "lr")
+                     EP_ROW1("[r1], #4", "r4", "r5", "r0", "lr") EP_END);
 }
 
-/* stride 2: outputs from the words a = (x, x+1), b = (x+2, x+3), then b and the next word */
+/* stride 2: outputs from the words r11 = (x, x+1), r12 = (x+2, x+3), then r12 and the next word */
 #define EP_ROW2(AT, NEXT, W01, W12, S0, S1) \
-    "ldrd %[a], %[b], " AT "\n\t" \
-    "smlad %[s0], %[a], %[" W01 "], " S0 "\n\t" \
-    "ldr %[a], " NEXT "\n\t" \
-    "smlabt %[s0], %[b], %[" W12 "], %[s0]\n\t" \
-    "smlad %[s1], %[b], %[" W01 "], " S1 "\n\t" \
-    "smlabt %[s1], %[a], %[" W12 "], %[s1]\n\t"
+    "ldrd r11, r12, " AT "\n\t" \
+    "smlad r0, r11, " W01 ", " S0 "\n\t" \
+    "ldr r11, " NEXT "\n\t" \
+    "smlabt r0, r12, " W12 ", r0\n\t" \
+    "smlad lr, r12, " W01 ", " S1 "\n\t" \
+    "smlabt lr, r11, " W12 ", lr\n\t"
 
-EP_KERNEL void ep_depthwise_row2(const ep_taps *t, const int16_t *p, int32_t *o, const int32_t *end) {
-    uint32_t a, b;
-    int32_t s0, s1;
-    __asm__ volatile("1:\n\t" EP_ROW2("[%[p], %[row2]]", "[%[p], %[row2c]]", "w4", "w5", "%[bias]", "%[bias]")
-                     EP_ROW2("[%[p], %[row1]]", "[%[p], %[row1c]]", "w2", "w3", "%[s0]", "%[s1]")
-                     EP_ROW2("[%[p]]", "[%[p], #8]!", "w0", "w1", "%[s0]", "%[s1]")
-                     "strd %[s0], %[s1], [%[o]], #8\n\t"
-                     "cmp %[o], %[end]\n\t"
-                     "bne 1b" EP_TAPS_OPERANDS);
+static __attribute__((naked, noinline, unused)) void ep_depthwise_rows2(ep_rows *rows EP_NAKED) {
+    __asm__ volatile(EP_BEGIN EP_ROW2("[r1, #" EP_AT2 "]", "[r1, #" EP_AT2 " + 8]", "r8", "r9", "r10", "r10")
+                     EP_ROW2("[r1, #" EP_AT1 "]", "[r1, #" EP_AT1 " + 8]", "r6", "r7", "r0", "lr")
+                     EP_ROW2("[r1]", "[r1, #8]!", "r4", "r5", "r0", "lr") EP_END);
 }
 
 EP_INLINE uint32_t ep_pair(int32_t low, int32_t high) { return (uint32_t)(low & 0xffff) | (uint32_t)high << 16; }
 
-EP_INLINE ep_taps ep_depthwise_taps(const ep_conv *p, int32_t channel) {
+/* The constants of one channel; weights and bias doubled for double rounding. */
+EP_INLINE void ep_depthwise_taps(const ep_conv *p, int32_t channel, ep_rows *r) {
     const int8_t *w = p->weight + 9 * channel;
 #ifdef EP_SINGLE_ROUNDING
     const int32_t scale = 1;
 #else
     const int32_t scale = 2;
 #endif
-    ep_taps t;
     for (int32_t row = 0; row < 3; row++, w += 3) {
-        t.w[2 * row] = ep_pair(scale * w[0], scale * w[1]);
-        t.w[2 * row + 1] = ep_pair(scale * w[1], scale * w[2]);
+        r->w[2 * row] = ep_pair(scale * w[0], scale * w[1]);
+        r->w[2 * row + 1] = ep_pair(scale * w[1], scale * w[2]);
     }
-    t.bias = scale * p->bias[channel];
-    return t;
+    r->bias = scale * p->bias[channel];
+    r->multiplier = p->multiplier[channel];
+    r->shift = EP_DSP_SHIFT(p->shift[channel]);
 }
 
 EP_INLINE void ep_fill_words(uint32_t *to, uint32_t value, int32_t words) {
@@ -118,68 +168,61 @@ EP_INLINE void ep_depthwise_gather(const ep_conv *p, const int8_t *from, int16_t
     }
 }
 
-EP_INLINE void ep_depthwise_put(const ep_conv *p, int32_t channel, const int32_t *sums, int8_t *out, int narrow) {
-    const int32_t multiplier = p->multiplier[channel], shift = EP_DSP_SHIFT(p->shift[channel]), zero = p->out_zero;
-    const int32_t step = p->out_c, low = p->low, high = p->high;
-    const int32_t *end = sums + p->out_w;
-    if (p->out_w & 1) {
-        const int32_t y = ep_dsp_rescale(*sums++, multiplier, shift, zero);
-        *out = narrow ? ep_clamp(y, low, high) : (int8_t)y;
-        out += step;
-    }
-    for (; sums != end; sums += 2, out += 2 * step) {
-        const int32_t y0 = ep_dsp_rescale(sums[0], multiplier, shift, zero);
-        const int32_t y1 = ep_dsp_rescale(sums[1], multiplier, shift, zero);
-        out[0] = narrow ? ep_clamp(y0, low, high) : (int8_t)y0;
-        out[step] = narrow ? ep_clamp(y1, low, high) : (int8_t)y1;
-    }
+EP_INLINE void ep_depthwise_channel(const ep_conv *p, int32_t channel, const uint32_t *plane, ep_rows *r, int32_t rows, int8_t *out) {
+    ep_depthwise_taps(p, channel, r);
+    r->plane = (const int16_t *)(const void *)plane;
+    r->out = out + channel;
+    r->rows = rows;
+    if (p->stride_w == 1) ep_depthwise_rows1(r);
+    else ep_depthwise_rows2(r);
 }
 
-EP_INLINE void ep_depthwise_channel(const ep_conv *p, int32_t channel, const int16_t *plane, int32_t rows, int8_t *out, int32_t *sums) {
-    const ep_taps taps = ep_depthwise_taps(p, channel);
-    const int32_t *end = sums + ((p->out_w + 1) & ~1);
-    const int narrow = p->low > -128 || p->high < 127;
-    for (; rows > 0; rows--, plane += p->stride_h * (EP_PLANE_PITCH / 2), out += p->out_w * p->out_c) {
-        if (p->stride_w == 1) ep_depthwise_row1(&taps, plane, sums, end);
-        else ep_depthwise_row2(&taps, plane, sums, end);
-        if (narrow) ep_depthwise_put(p, channel, sums, out + channel, 1);
-        else ep_depthwise_put(p, channel, sums, out + channel, 0);
+/* Rows `done` to `rows` of a strip into the planes, from input row y on; rows outside the image are zero points. */
+EP_INLINE void ep_depthwise_strip(const ep_conv *p, const int8_t *in, int32_t y, uint32_t *a, uint32_t *b, int32_t rows) {
+    const int32_t words = EP_PLANE_PITCH / 4;
+    const uint32_t zero = ep_pair(p->in_zero, p->in_zero);
+    for (; rows > 0; rows--, y++, a += words, b += words) {
+        if (y < 0 || y >= p->in_h) {
+            ep_fill_words(a, zero, words);
+            ep_fill_words(b, zero, words);
+        } else {
+            int16_t *ra = (int16_t *)(void *)a, *rb = (int16_t *)(void *)b;
+            ep_depthwise_gather(p, in + y * p->in_w * p->in_c, ra + p->pad_left, rb + p->pad_left);
+        }
     }
 }
 
 EP_KERNEL void ep_depthwise_dsp(const ep_depthwise *d, const int8_t *in, int8_t *out, uint32_t *scratch) {
     const ep_conv *p = &d->conv;
-    const int32_t keep = 3 - p->stride_h, words = EP_PLANE_PITCH / 4, strip_rows = d->strip * p->stride_h + keep;
-    const uint32_t zero = ep_pair(p->in_zero, p->in_zero);
-    uint32_t *a = scratch, *b = a + strip_rows * words;
-    int32_t *sums = (int32_t *)(void *)(b + strip_rows * words);
-    ep_fill_words(a, zero, 2 * strip_rows * words); /* the side columns stay as they are */
+    const int32_t keep = 3 - p->stride_h, words = EP_PLANE_PITCH / 4;
+    const int32_t moved = d->strip * p->stride_h * words, size = moved + keep * words;
+    uint32_t *a = scratch, *b = a + size;
+    ep_rows rows;
+    rows.sums = (int32_t *)(void *)(b + size);
+    rows.end = rows.sums + ((p->out_w + 1) & ~1);
+    rows.from = (int32_t *)(void *)((uint8_t *)rows.sums + (p->out_w & 1)); /* bit 0: odd */
+    rows.zero = p->out_zero;
+    rows.step = p->out_c;
+    rows.plane_step = p->stride_h * EP_PLANE_PITCH;
+    ep_fill_words(a, ep_pair(p->in_zero, p->in_zero), 2 * size); /* the side columns stay as they are */
     for (int32_t c = 0; c < p->in_c; c += 2) {
-        int32_t y = -p->pad_top; /* next input row to gather */
+        int32_t y = -p->pad_top, kept = 0;
         for (int32_t first = 0; first < p->out_h; first += d->strip) {
-            const int32_t rows = p->out_h - first < d->strip ? p->out_h - first : d->strip;
-            int32_t r = 0;
-            if (first) { /* rows shared with the strip before */
-                for (int32_t i = 0; i < keep * words; i++) {
-                    a[i] = a[d->strip * p->stride_h * words + i];
-                    b[i] = b[d->strip * p->stride_h * words + i];
-                }
-                r = keep;
+            const int32_t count = p->out_h - first < d->strip ? p->out_h - first : d->strip;
+            for (int32_t i = 0; i < kept * words; i++) { /* rows shared with the strip before */
+                a[i] = a[moved + i];
+                b[i] = b[moved + i];
             }
-            for (; r < rows * p->stride_h + keep; r++, y++) {
-                int16_t *ra = (int16_t *)(void *)(a + r * words), *rb = (int16_t *)(void *)(b + r * words);
-                if (y < 0 || y >= p->in_h) {
-                    ep_fill_words(a + r * words, zero, words);
-                    ep_fill_words(b + r * words, zero, words);
-                } else {
-                    ep_depthwise_gather(p, in + y * p->in_w * p->in_c + c, ra + p->pad_left, rb + p->pad_left);
-                }
-            }
+            const int32_t fresh = count * p->stride_h + keep - kept;
+            ep_depthwise_strip(p, in + c, y, a + kept * words, b + kept * words, fresh);
             int8_t *to = out + first * p->out_w * p->out_c;
-            ep_depthwise_channel(p, c, (const int16_t *)(const void *)a, rows, to, sums);
-            ep_depthwise_channel(p, c + 1, (const int16_t *)(const void *)b, rows, to, sums);
+            ep_depthwise_channel(p, c, a, &rows, count, to);
+            ep_depthwise_channel(p, c + 1, b, &rows, count, to);
+            y += fresh;
+            kept = keep;
         }
     }
+    ep_dsp_clamp(out, p->out_h * p->out_w * p->out_c, p->low, p->high);
 }
 
 #endif

@@ -26,6 +26,14 @@ EP_INLINE uint32_t ep_sxtb16_odd(uint32_t x) { /* bytes 1 and 3 */
     return y;
 }
 
+/* A narrower range than int8's, after SSAT has been there. */
+EP_INLINE void ep_dsp_clamp(int8_t *values, int32_t size, int32_t low, int32_t high) {
+    if (low <= -128 && high >= 127) return;
+    for (int32_t i = 0; i < size; i++) values[i] = ep_clamp(values[i], low, high);
+}
+
+#define EP_NAKED __attribute__((unused)) /* parameters of functions that are all assembly */
+
 #ifdef EP_SINGLE_ROUNDING
 #define EP_DSP_SHIFT(shift) ((shift) - 1)
 EP_INLINE int32_t ep_dsp_rescale(int32_t x, int32_t multiplier, int32_t shift, int32_t zero) {

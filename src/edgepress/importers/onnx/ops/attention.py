@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgepress.importers.onnx.operator import Operator, Operators
+from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.values import torch_dtype
 
 
@@ -27,6 +27,8 @@ def attention(
     softcap: float = 0.0,
     softmax_precision: int | None = None,
     qk_matmul_output_mode: int = 0,
+    left_window_size: int = -1,
+    right_window_size: int = -1,
     outputs: int = 1,
 ) -> Any:
     """softmax(scale Q K^T + mask) V over heads, with a key/value cache.
@@ -38,9 +40,10 @@ def attention(
         q, k, v = _heads(q, q_num_heads), _heads(k, kv_num_heads), _heads(v, kv_num_heads)
     k = k if past_k is None else torch.cat([past_k, k], dim=2)
     v = v if past_v is None else torch.cat([past_v, v], dim=2)
-    bias = _bias(q, k, mask, past_k, valid, bool(is_causal))
+    right = 0 if is_causal else right_window_size
+    bias = _bias(q, k, mask, past_k, valid, (left_window_size, right))
     factor = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    if softcap == 0.0 and outputs < 4 and softmax_precision is None:
+    if softcap == 0.0 and outputs < 4 and softmax_precision in (None, 1):
         y = _plain(q, k, v, bias, factor)
         scores = None
     else:
@@ -56,10 +59,8 @@ def _heads(x: Tensor, count: Any) -> Tensor:
 
 
 def _plain(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    if bias is not None and bias.dtype != torch.bool:
-        bias = bias.to(q.dtype)
     y = F.scaled_dot_product_attention(q, _repeated(k, q), _repeated(v, q), bias, scale=scale)
-    return torch.where(y.isnan(), 0.0, y) if bias is not None and bias.dtype == torch.bool else y
+    return y
 
 
 def _repeated(x: Tensor, q: Tensor) -> Tensor:
@@ -68,7 +69,7 @@ def _repeated(x: Tensor, q: Tensor) -> Tensor:
 
 
 def _bias(
-    q: Tensor, k: Tensor, mask: Tensor | None, past: Tensor | None, valid: Tensor | None, causal: bool
+    q: Tensor, k: Tensor, mask: Tensor | None, past: Tensor | None, valid: Tensor | None, window: tuple[int, int]
 ) -> Tensor | None:
     """What is added to the scores: -inf where a key may not be seen. (B or 1, heads or 1, L, S)."""
     total, length = k.shape[2], q.shape[2]
@@ -78,8 +79,11 @@ def _bias(
         if bias.shape[-1] < total:
             bias = F.pad(bias, (0, total - bias.shape[-1]), value=float("-inf"))
     keys = torch.arange(total)
-    if causal:
-        bias = _forbid(bias, keys[None, :] > _query_positions(length, past, valid), q.dtype)
+    left, right = window
+    if right >= 0:
+        bias = _forbid(bias, keys[None, :] > _query_positions(length, past, valid) + right, q.dtype)
+    if left >= 0:
+        bias = _forbid(bias, keys[None, :] < _query_positions(length, past, valid) - left, q.dtype)
     if valid is not None:
         bias = _forbid(bias, keys[None, None, None, :] >= valid[:, None, None, None], q.dtype)
     return bias
@@ -111,8 +115,8 @@ def _explicit(
     root = math.sqrt(scale)
     scores = (q * root) @ (_repeated(k, q) * root).transpose(-1, -2)
     stages = {0: scores}
-    stages[2] = scores = softcap * torch.tanh(scores / softcap) if softcap else scores
-    stages[1] = scores = scores if bias is None else scores + bias
+    stages[1] = scores = softcap * torch.tanh(scores / softcap) if softcap else scores
+    stages[2] = scores = scores if bias is None else scores + bias
     held = scores if precision is None else scores.to(torch_dtype(precision))
     shares = torch.softmax(held, -1).to(q.dtype)
     shares = torch.where(shares.isnan(), 0.0, shares)
@@ -148,7 +152,46 @@ def rotary_embedding(
     return result.reshape(x.shape) if packed else result.transpose(1, 2)
 
 
+def linear_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    state: Tensor | None = None,
+    decay: Tensor | None = None,
+    beta: Tensor | None = None,
+    *,
+    q_num_heads: int,
+    kv_num_heads: int,
+    scale: float = 0.0,
+    update_rule: str = "gated_delta",
+    chunk_size: int = 64,
+) -> tuple[Tensor, Tensor]:
+    """Recurrent attention, token by token: S = exp(g) S + beta k (v - S^T k)^T, o = scale q^T S (terms by rule)."""
+    heads = kv_num_heads
+    q, k, v = _split_heads(q, q_num_heads), _split_heads(k, heads), _split_heads(v, heads)  # (B, T, H, D)
+    memory = torch.zeros(k.shape[0], heads, k.shape[3], v.shape[3]) if state is None else state.float()
+    factor = scale or 1 / k.shape[3] ** 0.5
+    outputs = []
+    for t in range(q.shape[1]):
+        key, value = k[:, t].float(), v[:, t].float()
+        if decay is not None and update_rule.startswith("gated"):
+            memory = memory * torch.exp(decay[:, t].float().reshape(k.shape[0], heads, -1, 1))
+        if beta is not None and update_rule.endswith("delta"):
+            value = value - torch.einsum("bhkv,bhk->bhv", memory, key)
+            value = value * beta[:, t].float().unsqueeze(-1)
+        memory = memory + key.unsqueeze(-1) * value.unsqueeze(-2)
+        read = memory.repeat_interleave(q_num_heads // heads, dim=1)
+        outputs.append(factor * torch.einsum("bhk,bhkv->bhv", q[:, t].float(), read))
+    y = torch.stack(outputs, 1).reshape(q.shape[0], q.shape[1], -1)
+    return y.to(q.dtype), memory.to(q.dtype if state is None else state.dtype)
+
+
+def _split_heads(x: Tensor, heads: int) -> Tensor:
+    return x.reshape(x.shape[0], x.shape[1], heads, -1)
+
+
 OPERATORS: Operators = {
     "Attention": Operator(attention, counts_outputs=True),
+    "LinearAttention": Operator(linear_attention),
     "RotaryEmbedding": Operator(rotary_embedding),
 }

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgepress.importers.onnx.operator import Operator, Operators
-from edgepress.importers.onnx.ops import numbers as on
+from edgepress.importers.onnx.entry import Operator, Operators
+from edgepress.importers.onnx.ops import arithmetic as on
 from edgepress.importers.onnx.values import torch_dtype
 
 # ONNX type -> (smallest, largest) of integers narrower than what torch holds them in.
@@ -54,7 +54,7 @@ def wrap_integers(x: Tensor, to: int) -> Tensor:
 def round_float4(x: Tensor) -> Tensor:
     """To the nearest of the 16 values of float4e2m1, ties to even mantissa; the result is held as float32."""
     levels = torch.tensor(FLOAT4_VALUES, dtype=torch.float32)
-    size = torch.where(x.isnan(), torch.full_like(x, 6.0), x.abs().clamp(max=6.0))
+    size = torch.where(x.isnan(), torch.zeros_like(x), x.abs().clamp(max=6.0))
     upper = torch.searchsorted(levels, size.contiguous()).clamp(max=7)
     lower = (upper - 1).clamp(min=0)
     middle = (levels[lower] + levels[upper]) / 2

@@ -1,7 +1,8 @@
 """Control flow: resolved while tracing where the condition or the count is known.
 
-What stays: an `If` whose condition depends on an input's values becomes `torch.cond` in an exported program. A loop
-whose length depends on values is refused.
+An `If` whose condition depends on an input's values runs both branches and selects: branches have no side effects, and
+unlike `torch.cond` that leaves plain layers in the graph, which can be pruned. A loop whose length depends on values
+is refused.
 """
 
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from edgepress.importers.onnx.graph import Body
-from edgepress.importers.onnx.operator import Operator, Operators
+from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.values import Unsupported, Value, is_symbolic, to_numbers
 
 MAX_ITERATIONS = 4096
@@ -19,8 +20,8 @@ MAX_ITERATIONS = 4096
 
 
 def if_node(executor: Any, environment: Any, condition: Value, *, then_branch: Body, else_branch: Body) -> Any:
-    """Run one branch; while exporting with an unknown condition, keep both."""
-    if isinstance(condition, Tensor) and torch.compiler.is_exporting():
+    """Run one branch; while exporting with an unknown condition, run both and choose between their outputs."""
+    if isinstance(condition, Tensor) and (torch.compiler.is_exporting() or executor.both_branches):
         return _traced_if(executor, environment, condition, then_branch, else_branch)
     known = to_numbers(condition)
     branch = then_branch if known is not None and bool(known.reshape(-1)[0]) else else_branch

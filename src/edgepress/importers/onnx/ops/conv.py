@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgepress.importers.onnx.operator import Operator, Operators
+from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.ops.shape import pad_axes
 from edgepress.importers.onnx.values import Unsupported, is_symbolic
 
@@ -155,6 +155,8 @@ def gemm(
     broadcast: int = 1,
 ) -> Tensor:
     """alpha A B + beta C."""
+    if transB and not transA and alpha == beta == 1.0 and (c is None or c.shape == b.shape[:1]):
+        return F.linear(a, b, c)
     product = (a.t() if transA else a) @ (b.t() if transB else b)
     product = product if alpha == 1.0 else alpha * product
     if c is None:

@@ -6,6 +6,7 @@ that torch only stores; those are computed in a wider type (`widened`).
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce, wraps
 from typing import Any
 
@@ -13,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgepress.importers.onnx.operator import Operator, Operators
-from edgepress.importers.onnx.ops import numbers as on
+from edgepress.importers.onnx.entry import ByVersion, Operator, Operators
+from edgepress.importers.onnx.ops import arithmetic as on
 from edgepress.importers.onnx.values import Numbers
 
 UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
@@ -184,7 +185,7 @@ def _shift(a: Tensor, b: Tensor, *, left: bool) -> Tensor:
     else:
         result = torch.bitwise_right_shift(wide, by_valid)
     overflow = torch.where(wide < 0, -1, 0) if not left and a.dtype.is_signed else torch.zeros_like(wide)
-    return torch.where(by >= bits, overflow, result)
+    return torch.where((by < 0) | (by >= bits), overflow, result)  # counts are unsigned: negative ones are huge
 
 
 def bitwise(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -292,19 +293,38 @@ def swish(x: Tensor, alpha: float = 1.0) -> Tensor:
     return F.silu(x) if alpha == 1.0 else x * torch.sigmoid(alpha * x)
 
 
-def swiglu(x: Tensor, beta: float = 1.0, alpha: float = 1.0, axis: int = -1) -> Tensor:
-    """swish of the first half of an axis times the second half."""
-    gate, value = torch.chunk(x, 2, dim=axis)
+def swiglu(gate: Tensor, value: Tensor, alpha: float = 1.0) -> Tensor:
+    """swish(gate) times value."""
     return swish(gate, alpha) * value
 
 
+def aligned(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Before opset 7 the second operand broadcasts only if asked to, with its axes starting at `axis` of the first."""
+
+    def compute(a: Tensor, b: Tensor, axis: int | None = None, broadcast: int = 0) -> Tensor:
+        if broadcast and axis is not None:
+            b = b.reshape(*b.shape, *[1] * (a.dim() - axis % a.dim() - b.dim()))
+        return function(a, b)
+
+    return compute
+
+
+def prelu_by_channel(x: Tensor, slope: Tensor) -> Tensor:
+    """PRelu before opset 7: one slope, or one per channel."""
+    return F.prelu(x, slope.reshape(-1))
+
+
+def _aligned(operator: Operator) -> ByVersion:
+    return {1: replace(operator, run=aligned(operator.run), known=(), on_numbers=None), 7: operator}
+
+
 OPERATORS: Operators = {
-    "Add": Operator(add, on_numbers=on.add, weights=(0, 1)),
-    "Sub": Operator(sub, on_numbers=on.sub, weights=(0, 1)),
-    "Mul": Operator(mul, on_numbers=on.mul, weights=(0, 1)),
-    "Div": Operator(div, on_numbers=on.div, weights=(0, 1)),
+    "Add": _aligned(Operator(add, on_numbers=on.add, weights=(0, 1))),
+    "Sub": _aligned(Operator(sub, on_numbers=on.sub, weights=(0, 1))),
+    "Mul": _aligned(Operator(mul, on_numbers=on.mul, weights=(0, 1))),
+    "Div": _aligned(Operator(div, on_numbers=on.div, weights=(0, 1))),
     "Mod": Operator(mod, on_numbers=on.mod),
-    "Pow": Operator(power, known=(1,), on_numbers=on.power),
+    "Pow": _aligned(Operator(power, known=(1,), on_numbers=on.power)),
     "Neg": Operator(negate, on_numbers=on.negate),
     "Abs": Operator(absolute, on_numbers=on.absolute),
     "Sign": Operator(sign),
@@ -334,14 +354,14 @@ OPERATORS: Operators = {
     "Atanh": Operator(torch.atanh),
     "IsNaN": Operator(torch.isnan),
     "IsInf": Operator(is_infinite),
-    "And": Operator(torch.logical_and, on_numbers=on.logical_and),
-    "Or": Operator(torch.logical_or, on_numbers=on.logical_or),
-    "Xor": Operator(torch.logical_xor),
+    "And": _aligned(Operator(torch.logical_and, on_numbers=on.logical_and)),
+    "Or": _aligned(Operator(torch.logical_or, on_numbers=on.logical_or)),
+    "Xor": _aligned(Operator(torch.logical_xor)),
     "Not": Operator(torch.logical_not, on_numbers=on.logical_not),
-    "Equal": Operator(widened(torch.eq), on_numbers=on.equal),
-    "Less": Operator(ordered(torch.lt), on_numbers=on.less),
+    "Equal": _aligned(Operator(widened(torch.eq), on_numbers=on.equal)),
+    "Less": _aligned(Operator(ordered(torch.lt), on_numbers=on.less)),
     "LessOrEqual": Operator(ordered(torch.le), on_numbers=on.less_or_equal),
-    "Greater": Operator(ordered(torch.gt), on_numbers=on.greater),
+    "Greater": _aligned(Operator(ordered(torch.gt), on_numbers=on.greater)),
     "GreaterOrEqual": Operator(ordered(torch.ge), on_numbers=on.greater_or_equal),
     "Where": Operator(where, on_numbers=on.where),
     "BitShift": Operator(bit_shift),
@@ -359,7 +379,7 @@ OPERATORS: Operators = {
     "Selu": Operator(selu),
     "LeakyRelu": Operator(leaky_relu),
     "ThresholdedRelu": Operator(thresholded_relu),
-    "PRelu": Operator(prelu, weights=(1,)),
+    "PRelu": {1: Operator(prelu_by_channel, weights=(1,)), 7: Operator(prelu, weights=(1,))},
     "HardSigmoid": Operator(hard_sigmoid),
     "HardSwish": Operator(F.hardswish),
     "Mish": Operator(F.mish),

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgepress.importers.onnx.operator import Operator, Operators
+from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.values import Numbers, Unsupported, torch_dtype
 
 
@@ -105,16 +105,16 @@ def mean_variance_norm(x: Tensor, axes: Any = (0, 2, 3)) -> Tensor:
 def dropout(x: Tensor, ratio: Numbers | None = None, training_mode: Numbers | None = None, *, seed: int = 0) -> Any:
     """Nothing at inference; the node stays so that training can switch it on."""
     share = 0.5 if ratio is None else float(ratio.reshape(-1)[0])
-    kept = torch.ones_like(x, dtype=torch.bool)
     if training_mode is not None and bool(training_mode.reshape(-1)[0]) and share > 0:
         kept = torch.rand_like(x) >= share
         return torch.where(kept, x / (1 - share), 0.0), kept
-    return x, kept
+    return F.dropout(x, share, training=False), torch.ones_like(x, dtype=torch.bool)
 
 
 def dropout_attribute(x: Tensor, ratio: float = 0.5, outputs: int = 1) -> Any:
     """Dropout before opset 12."""
-    return x if outputs == 1 else (x, torch.ones_like(x, dtype=torch.bool))
+    y = F.dropout(x, ratio, training=False)
+    return y if outputs == 1 else (y, torch.ones_like(x, dtype=torch.bool))
 
 
 def dropout_inference(

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgepress.importers.onnx.operator import Operator, Operators
+from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.ops.conv import Pairs, defaults, spatial_pads
 from edgepress.importers.onnx.ops.shape import pad_axes
 from edgepress.importers.onnx.values import Numbers, Unsupported, is_symbolic

@@ -11,7 +11,7 @@ import torch
 import torch.ao.quantization.fx._decomposed  # noqa: F401 - registers torch.ops.quantized_decomposed
 from torch import Tensor
 
-from edgepress.importers.onnx.operator import Operator, Operators
+from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.ops import conv as convolutions
 from edgepress.importers.onnx.ops.casts import FLOAT4, FLOAT8_MAX, SUB_BYTE, round_float4, to_float8
 from edgepress.importers.onnx.values import Numbers, Unsupported, torch_dtype
@@ -96,6 +96,18 @@ def dequantize(
     shifted = x.float() if zero is None else x.float() - per_axis(torch.as_tensor(zero).float(), x, axis, block_size)
     target = torch_dtype(output_dtype) if output_dtype else factor.dtype
     return (shifted * per_axis(factor, x, axis, block_size).float()).to(target)
+
+
+def quantized_weight(w: Tensor, scale: Tensor, zero: Tensor, *, axis: int, zero_type: int) -> Tensor:
+    """A float weight on the integer grid it came from: quantize, then dequantize."""
+    low, high = RANGES[zero_type]
+    dtype = torch_dtype(zero_type)
+    qd = torch.ops.quantized_decomposed
+    if scale.numel() == 1:
+        facts = (scale.reshape(()), zero.reshape(()), low, high, dtype)
+        return qd.dequantize_per_tensor.tensor(qd.quantize_per_tensor.tensor(w, *facts), *facts)
+    facts = (scale, zero, axis, low, high, dtype)
+    return qd.dequantize_per_channel(qd.quantize_per_channel(w, *facts), *facts)
 
 
 def dynamic_quantize(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -193,6 +205,7 @@ QUANT = Operator(qonnx_quant, numbers=(3,), weights=(0,), foldable=False)
 BIPOLAR = Operator(bipolar_quant, weights=(0,), foldable=False)
 
 OPERATORS: Operators = {
+    "edgepress::QuantizedWeight": Operator(quantized_weight, weights=(0,), foldable=False),
     "QuantizeLinear": Operator(quantize, known=(1, 2), input_types=((2, "zero_type"),), foldable=False),
     "DequantizeLinear": Operator(dequantize, known=(1, 2), foldable=False),
     "DynamicQuantizeLinear": Operator(dynamic_quantize),

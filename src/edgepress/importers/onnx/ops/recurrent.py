@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgepress.importers.onnx.operator import Operator, Operators
+from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.values import Numbers, Unsupported, is_symbolic
 
 # Position of torch's gates among ONNX's: LSTM (i, o, f, c) -> (i, f, g, o); GRU (z, r, h) -> (r, z, n).

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from edgepress.importers.onnx.operator import ByVersion, Operator, Operators
-from edgepress.importers.onnx.ops import numbers as on
+from edgepress.importers.onnx.entry import ByVersion, Operator, Operators
+from edgepress.importers.onnx.ops import arithmetic as on
 from edgepress.importers.onnx.values import Numbers
 
 Reduction = Callable[[Tensor, tuple[int, ...], bool], Tensor]
@@ -22,7 +23,7 @@ def reducing(reduction: Reduction, element: Callable[[Tensor], Tensor] | None = 
     """
 
     def reduce(x: Tensor, axes: Any = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
-        wanted = () if axes is None else tuple(int(axis) % max(x.dim(), 1) for axis in axes)
+        wanted = () if axes is None else tuple(int(axis) % max(x.dim(), 1) for axis in np.atleast_1d(np.asarray(axes)))
         if not wanted and noop_with_empty_axes:
             return x if element is None else element(x)
         if x.dim() == 0:
@@ -44,13 +45,13 @@ def _mean(x: Tensor, axes: tuple[int, ...], keepdims: bool) -> Tensor:
 
 def _maximum(x: Tensor, axes: tuple[int, ...], keepdims: bool) -> Tensor:
     if x.dtype == torch.bool:
-        return torch.amax(x.to(torch.uint8), axes, keepdim=keepdims).bool()
+        return _extreme(x.to(torch.uint8), axes, keepdims, torch.amax, _lowest).bool()
     return _extreme(x, axes, keepdims, torch.amax, _lowest)
 
 
 def _minimum(x: Tensor, axes: tuple[int, ...], keepdims: bool) -> Tensor:
     if x.dtype == torch.bool:
-        return torch.amin(x.to(torch.uint8), axes, keepdim=keepdims).bool()
+        return _extreme(x.to(torch.uint8), axes, keepdims, torch.amin, _highest).bool()
     return _extreme(x, axes, keepdims, torch.amin, _highest)
 
 

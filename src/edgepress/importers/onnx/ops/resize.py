@@ -13,8 +13,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from edgepress.importers.onnx.operator import Operator, Operators
+from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.ops.shape import sizes_of
 from edgepress.importers.onnx.values import Numbers, Unsupported, ensure_affordable, is_symbolic
 
@@ -47,8 +48,8 @@ class Axis:
     @property
     def changes(self) -> bool:
         """False if the axis is copied."""
-        same = not is_symbolic(self.out) and not is_symbolic(self.size) and self.out == self.size
-        return not (self.size is self.out or (same and self.scale == 1 and (self.start, self.end) == (0.0, 1.0)))
+        whole = (self.start, self.end) == (0.0, 1.0)
+        return not (whole and statically_known_true(self.scale == 1) and statically_known_true(self.out == self.size))
 
 
 def resize(
@@ -100,7 +101,7 @@ def _lengths(
 
 
 def _ratio(out: Any, size: Any) -> Any:
-    return 1 if out is size else out / size
+    return 1 if statically_known_true(out == size) else out / size
 
 
 def _scaled(size: Any, scale: Any) -> Any:

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from edgepress.importers.onnx.operator import Operator, Operators
-from edgepress.importers.onnx.ops import numbers as on
+from edgepress.importers.onnx.entry import Operator, Operators
+from edgepress.importers.onnx.ops import arithmetic as on
 from edgepress.importers.onnx.ops.casts import OPERATORS as CASTS
 from edgepress.importers.onnx.values import Numbers, Unsupported, ensure_affordable, is_symbolic, tidy, torch_dtype
 
@@ -84,8 +84,9 @@ def transpose(x: Tensor, perm: Any = None) -> Tensor:
 
 def unsqueeze(x: Tensor, axes: Any) -> Tensor:
     """Insert axes of size 1 at positions of the result."""
-    rank = x.dim() + len(axes)
-    wanted = sorted(int(axis) % rank for axis in axes)
+    given = np.atleast_1d(np.asarray(axes))
+    rank = x.dim() + given.size
+    wanted = sorted(int(axis) % rank for axis in given)
     if len(set(wanted)) != len(wanted):
         raise ValueError(f"axes {wanted} repeat")
     for axis in wanted:
@@ -97,7 +98,7 @@ def squeeze(x: Tensor, axes: Any = None) -> Tensor:
     """Drop axes of size 1."""
     if axes is None:
         return x.squeeze()
-    wanted = tuple(int(axis) % max(x.dim(), 1) for axis in axes)
+    wanted = tuple(int(axis) % max(x.dim(), 1) for axis in np.atleast_1d(np.asarray(axes)))
     wrong = [axis for axis in wanted if not is_symbolic(x.shape[axis]) and x.shape[axis] != 1]
     if wrong:
         raise ValueError(f"axes {wrong} of shape {tuple(x.shape)} are not of size 1")
@@ -218,18 +219,15 @@ def pad_axes(x: Tensor, amounts: list[tuple[Any, Any]], mode: str = "constant", 
     flat = [amount for pair in reversed(amounts[first:]) for amount in pair]
     if mode == "constant":
         return F.pad(x, flat, value=fill)
-    if mode == "wrap" or not _torch_pads(x, first):
+    if not x.dtype.is_floating_point or mode == "wrap" or x.dim() - first > 3:
         return _pad_by_index(x, amounts, mode)
-    return F.pad(x, flat, mode=PAD_MODES[mode])
+    held = x if 2 <= first and x.dim() <= 5 else x.reshape(1, -1, *x.shape[first:])  # torch wants two axes in front
+    padded = F.pad(held, flat, mode=PAD_MODES[mode])
+    return padded if held is x else padded.reshape(*x.shape[:first], *padded.shape[2:])
 
 
 def _is_padded(pair: tuple[Any, Any]) -> bool:
     return any(is_symbolic(n) or n != 0 for n in pair)
-
-
-def _torch_pads(x: Tensor, first: int) -> bool:
-    """torch reflects and replicates up to the last three axes of a tensor with batch and channels."""
-    return x.dtype.is_floating_point and 2 <= first and 3 <= x.dim() <= 5
 
 
 def _pad_by_index(x: Tensor, amounts: list[tuple[Any, Any]], mode: str) -> Tensor:

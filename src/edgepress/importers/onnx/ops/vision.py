@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgepress.importers.onnx.operator import Operator, Operators
+from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.values import Numbers, Unsupported
 
 GRID_MODES = {
@@ -104,12 +104,12 @@ def non_max_suppression(
     limit = 0 if max_output is None else min(int(max_output.reshape(-1)[0]), boxes.shape[1])
     overlap = torch.zeros(1) if iou_threshold is None else iou_threshold
     least = torch.full((1,), -float("inf")) if score_threshold is None else score_threshold
-    return torch.ops.edgepress_onnx.non_max_suppression(
+    return torch.ops.edgepress.non_max_suppression(
         boxes, scores, limit, overlap.reshape(1), least.reshape(1), bool(center_point_box)
     )
 
 
-@torch.library.custom_op("edgepress_onnx::non_max_suppression", mutates_args=())
+@torch.library.custom_op("edgepress::non_max_suppression", mutates_args=())
 def _suppress(
     boxes: Tensor, scores: Tensor, limit: int, iou_threshold: Tensor, score_threshold: Tensor, centers: bool
 ) -> Tensor:

@@ -1,0 +1,157 @@
+"""Example inputs: shapes for dynamic axes, values of the right kind, and a first run on shapes alone."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgepress.errors import UserError
+from edgepress.importers.onnx.graph import InputSpec
+from edgepress.importers.onnx.values import Unsupported, ensure_affordable, torch_dtype
+
+Shape = tuple[int, ...]
+
+BATCH = 2
+"""Example size of a dynamic batch axis: not 1, which export would take for a constant."""
+
+# Sizes tried for a dynamic axis that is not the batch, until the network runs.
+IMAGE_SIZES = (224, 320, 256, 512, 64, 32, 48)
+SEQUENCE_SIZES = (16, 128, 512, 64, 256, 1024, 4000, 16000)
+
+BATCH_NAMES = ("batch", "n", "b", "bs", "none", "unk", "dynamic")
+
+
+def is_batch(spec: InputSpec, axis: int) -> bool:
+    """Whether a dynamic axis is the batch: by its name, or because it comes first."""
+    assert spec.shape is not None
+    size = spec.shape[axis]
+    if isinstance(size, str) and "batch" in size.lower():
+        return True
+    named_elsewhere = any(isinstance(s, str) and "batch" in s.lower() for s in spec.shape)
+    return axis == 0 and not named_elsewhere and len(spec.shape) > 1 and not _is_sequence(size)
+
+
+def _is_sequence(size: int | str | None) -> bool:
+    return isinstance(size, str) and any(word in size.lower() for word in ("seq", "time", "len", "frame"))
+
+
+def dynamic_axes(specs: Sequence[InputSpec]) -> dict[str, list[int]]:
+    """For each input, the axes whose size the file leaves open."""
+    return {
+        spec.name: [axis for axis, size in enumerate(spec.shape or ()) if not isinstance(size, int)] for spec in specs
+    }
+
+
+def candidate_shapes(specs: Sequence[InputSpec], given: Mapping[str, Sequence[int]]) -> Iterator[dict[str, Shape]]:
+    """Shapes to try, best guess first; what the user gave is not varied.
+
+    Raises:
+        UserError: a given shape that does not fit the file, or an input whose rank is unknown.
+    """
+    for spec in specs:
+        _check_given(spec, given)
+    images = any(len(spec.shape or ()) >= 4 for spec in specs)
+    sizes = IMAGE_SIZES if images else SEQUENCE_SIZES
+    for batch, size in itertools.product((BATCH, 1), sizes):
+        yield {spec.name: _shape(spec, given, batch, size) for spec in specs}
+        if not any(_varies(spec, given) for spec in specs) and batch == 1:
+            return
+
+
+def _check_given(spec: InputSpec, given: Mapping[str, Sequence[int]]) -> None:
+    if spec.name in given:
+        wanted = given[spec.name]
+        fits = spec.shape is None or len(wanted) == len(spec.shape)
+        fits = fits and all(not isinstance(s, int) or s in (w, 1) for s, w in zip(spec.shape or wanted, wanted, strict=True))  # fmt: skip
+        if not fits:
+            raise UserError(
+                f"input {spec.name!r} cannot have the given shape",
+                found=str(list(wanted)),
+                expected=str(list(spec.shape or ())),
+                fix="give a size for each axis; fixed axes keep theirs",
+            )
+    elif spec.shape is None:
+        raise UserError(
+            f"input {spec.name!r} declares no shape", expected="one", fix=f"give one: shapes={{{spec.name!r}: (1, ...)}}"
+        )
+
+
+def _varies(spec: InputSpec, given: Mapping[str, Sequence[int]]) -> bool:
+    """Whether the input has a dynamic axis beside the batch."""
+    if spec.name in given or spec.shape is None:
+        return False
+    return any(not isinstance(s, int) and not is_batch(spec, axis) for axis, s in enumerate(spec.shape))
+
+
+def _shape(spec: InputSpec, given: Mapping[str, Sequence[int]], batch: int, size: int) -> Shape:
+    if spec.name in given:
+        return tuple(given[spec.name])
+    sizes = []
+    for axis, declared in enumerate(spec.shape or ()):
+        if isinstance(declared, int):
+            sizes.append(declared)
+        else:
+            sizes.append(batch if is_batch(spec, axis) else _guess(declared, size))
+    return tuple(sizes)
+
+
+def _guess(name: str | None, size: int) -> int:
+    """A size for an open axis: channels of an image are 3."""
+    return 3 if name is not None and "channel" in name.lower() else size
+
+
+def example(spec: InputSpec, shape: Shape, seed: int = 0) -> Tensor:
+    """Values of the input's type: normal floats, token-like small integers, true flags.
+
+    Raises:
+        Unsupported: the shape is absurdly large, or the type is not numeric.
+    """
+    dtype = torch_dtype(spec.onnx_type) if spec.onnx_type else torch.float32
+    ensure_affordable(shape, dtype)
+    generator = torch.Generator().manual_seed(seed + 1)
+    if dtype == torch.bool:
+        return torch.ones(shape, dtype=dtype)
+    if dtype.is_complex:
+        return torch.randn(shape, dtype=dtype, generator=generator)
+    if dtype.is_floating_point:
+        return torch.randn(shape, generator=generator).to(dtype)
+    return torch.randint(0, 2, shape, generator=generator).to(dtype)
+
+
+def examples(specs: Sequence[InputSpec], shapes: Mapping[str, Shape], seed: int = 0) -> tuple[Tensor, ...]:
+    """One example per input.
+
+    Raises:
+        Unsupported: an input is a sequence or an optional.
+    """
+    for spec in specs:
+        if spec.onnx_type == 0:
+            raise Unsupported(
+                f"input {spec.name!r} is not a tensor", found="a sequence, optional or undeclared type", expected="a tensor"
+            )
+    return tuple(example(spec, shapes[spec.name], seed + i) for i, spec in enumerate(specs))
+
+
+def given_examples(
+    specs: Sequence[InputSpec], inputs: Mapping[str, Any] | Sequence[Any]
+) -> tuple[Tensor, ...]:
+    """The user's example inputs, by name or in order, in the types the network takes.
+
+    Raises:
+        UserError: names or counts that do not fit.
+    """
+    names = [spec.name for spec in specs]
+    by_name = dict(inputs) if isinstance(inputs, Mapping) else dict(zip(names, inputs, strict=False))
+    if set(by_name) != set(names) or len(inputs) != len(names):
+        raise UserError(
+            "example inputs do not fit the model", found=", ".join(map(str, by_name)) or "none", expected=", ".join(names)
+        )
+    return tuple(_converted(spec, by_name[spec.name]) for spec in specs)
+
+
+def _converted(spec: InputSpec, value: Any) -> Tensor:
+    tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
+    return tensor.to(torch_dtype(spec.onnx_type)) if spec.onnx_type else tensor
