@@ -1,8 +1,6 @@
 """The door itself: an `.onnx` file in, a trainable module or `Program` out."""
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +14,7 @@ from torch.export import Dim, ExportedProgram
 from edgepress.errors import UserError
 from edgepress.importers.onnx.batch import BatchAxes, find_batch
 from edgepress.importers.onnx.executor import Environment, Executor
-from edgepress.importers.onnx.fold import fold
+from edgepress.importers.onnx.fold import fold, silent_torch
 from edgepress.importers.onnx.graph import InputSpec, Network, Step
 from edgepress.importers.onnx.inputs import candidate_shapes, dynamic_axes, examples, given_examples, is_batch
 from edgepress.importers.onnx.layers import recognise_layers
@@ -197,17 +195,6 @@ def try_run(network: Network, inputs: tuple[Tensor, ...]) -> None:
             real.run(network.body, dict(zip(network.body.inputs, inputs, strict=True)))
 
 
-@contextmanager
-def silent_torch() -> Iterator[None]:
-    """A trial may fail: torch's error logs about it are not for the user."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(previous)
-
-
 class CheckedExecutor(Executor):
     """Refuses to go on after an absurdly large activation."""
 
@@ -239,13 +226,13 @@ def open_axes(
     declared = dynamic_axes(network.inputs)
     kept = declared if options.dynamic == "all" else without_image_sizes(network.inputs, declared)
     notes = tuple(
-        f"axes {sorted(set(declared[spec.name]) - set(kept[spec.name]))} of input {spec.name!r} are open in the file and "
-        f"fixed here at {list(value.shape)} (dynamic='all' keeps them open)"
+        f"axes {sorted(set(declared[spec.name]) - set(kept[spec.name]))} of input {spec.name!r} are open in the file "
+        f"and fixed here at {list(value.shape)} (dynamic='all' keeps them open)"
         for spec, value in zip(network.inputs, inputs, strict=True)
         if declared[spec.name] != kept[spec.name]
     )
     if any(kept.values()):
-        return tuple({axis: Dim.AUTO for axis in kept[spec.name]} for spec in network.inputs), None, notes
+        return tuple(dict.fromkeys(kept[spec.name], Dim.AUTO) for spec in network.inputs), None, notes
     batch, axes, more = open_batch(network, inputs)
     return axes, batch, (*notes, more)
 

@@ -5,13 +5,14 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import onnx
 import onnx_ir as ir
 import torch
 from torch import Tensor
 
 from edgepress.errors import UserError
-from edgepress.importers.onnx.graph import Body, InputSpec, Network, Step
 from edgepress.importers.onnx.entry import Operator, select
+from edgepress.importers.onnx.graph import Body, InputSpec, Network, Step
 from edgepress.importers.onnx.table import find
 from edgepress.importers.onnx.values import Constant, Unsupported, torch_dtype
 
@@ -120,6 +121,7 @@ class _Lowering:
 
     def known_step(self, node: ir.Node, kind: str, operator: Operator) -> Step:
         name = node.name or f"{node.op_type}_{node.outputs[0].name if node.outputs else ''}"
+        check_against_schema(node, name, self.opset(""))
         for value in node.inputs:
             self.check_source(value, name)
         inputs = tuple(self.name(value) for value in node.inputs)
@@ -200,6 +202,35 @@ class _Lowering:
             self.widened += 1
             return tensor.float()
         return tensor
+
+
+def check_against_schema(node: ir.Node, name: str, opset: int) -> None:
+    """A node of the default domain has as many inputs, outputs and attributes as its specification says.
+
+    Raises:
+        UserError: it does not.
+    """
+    if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type, opset):
+        return
+    schema = onnx.defs.get_schema(node.op_type, opset)
+    what = f"node {name!r} ({node.op_type})"
+    for found, low, high, kind in (
+        (len(node.inputs), schema.min_input, schema.max_input, "inputs"),
+        (len(node.outputs), schema.min_output, schema.max_output, "outputs"),
+    ):
+        if not low <= found <= high:
+            raise UserError(f"{what} has a wrong number of {kind}", found=str(found), expected=f"{low} to {high}")
+    _check_attributes(node, what, schema)
+
+
+def _check_attributes(node: ir.Node, what: str, schema: onnx.defs.OpSchema) -> None:
+    given = {key: attribute.type.name for key, attribute in node.attributes.items()}
+    for key, expected in schema.attributes.items():
+        kind = str(expected.type).rsplit(".", 1)[-1]  # AttrType.INTS
+        if expected.required and key not in given:
+            raise UserError(f"{what} lacks attribute {key!r}", found=", ".join(given) or "none", expected=key)
+        if given.get(key, kind) != kind:
+            raise UserError(f"{what}: attribute {key!r} has a wrong type", found=given[key], expected=kind)
 
 
 def declared_type(value: ir.Value | None) -> int:

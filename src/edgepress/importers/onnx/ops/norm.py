@@ -87,9 +87,7 @@ def group_norm(
 def group_norm_by_group(x: Tensor, scale: Tensor, bias: Tensor, *, num_groups: int, epsilon: float = 1e-5) -> Tensor:
     """Opset 18: scale and bias per group."""
     repeats = x.shape[1] // num_groups
-    return F.group_norm(
-        x, num_groups, scale.repeat_interleave(repeats), bias.repeat_interleave(repeats), epsilon
-    )
+    return F.group_norm(x, num_groups, scale.repeat_interleave(repeats), bias.repeat_interleave(repeats), epsilon)
 
 
 def local_response_norm(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0) -> Tensor:
@@ -131,9 +129,8 @@ def negative_log_likelihood(
     x: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean", ignore_index: int | None = None
 ) -> Tensor:
     """Loss of log-probabilities (N, C, ...) against classes (N, ...)."""
-    return F.nll_loss(
-        x, target.to(torch.int64), weight, reduction=reduction, ignore_index=-(2**31) if ignore_index is None else ignore_index
-    )  # fmt: skip
+    ignored = -(2**31) if ignore_index is None else ignore_index
+    return F.nll_loss(x, target.to(torch.int64), weight, reduction=reduction, ignore_index=ignored)
 
 
 def softmax_cross_entropy(

@@ -9,7 +9,13 @@ from torch import Tensor
 from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.values import Numbers, Unsupported
 
-GRID_MODES = {"linear": "bilinear", "bilinear": "bilinear", "nearest": "nearest", "cubic": "bicubic", "bicubic": "bicubic"}
+GRID_MODES = {
+    "linear": "bilinear",
+    "bilinear": "bilinear",
+    "nearest": "nearest",
+    "cubic": "bicubic",
+    "bicubic": "bicubic",
+}
 
 
 def affine_grid(theta: Tensor, size: Numbers, align_corners: int = 0) -> Tensor:
@@ -42,16 +48,15 @@ def roi_align(
     if rois.shape[0] == 0:
         return torch.zeros(0, x.shape[1], output_height, output_width, dtype=x.dtype)
     offset = 0.5 if coordinate_transformation_mode == "half_pixel" else 0.0
+    out, legacy = (output_height, output_width), offset == 0.0
     pooled = [
-        _pool_region(x[int(image)], roi * spatial_scale - offset, (output_height, output_width), sampling_ratio, mode, offset == 0.0)
+        _pool_region(x[int(image)], roi * spatial_scale - offset, out, sampling_ratio, mode, legacy)
         for roi, image in zip(rois, images, strict=True)
-    ]  # fmt: skip
+    ]
     return torch.stack(pooled)
 
 
-def _pool_region(
-    x: Tensor, roi: Tensor, out: tuple[int, int], ratio: int, mode: str, at_least_one: bool
-) -> Tensor:
+def _pool_region(x: Tensor, roi: Tensor, out: tuple[int, int], ratio: int, mode: str, at_least_one: bool) -> Tensor:
     left, top, right, bottom = roi
     width, height = right - left, bottom - top
     if at_least_one:
