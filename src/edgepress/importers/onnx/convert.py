@@ -1,5 +1,6 @@
 """The door itself: an `.onnx` file in, a trainable module or `Program` out."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -149,7 +150,7 @@ def convert(network: Network, options: Options) -> OnnxModel:
         input_names=tuple(spec.name for spec in network.inputs),
         output_names=network.output_names,
         opset=network.opset,
-        notes=(*network.notes, *notes, *more, *random_outputs(network)),
+        notes=(*network.notes, *quantization(network), *notes, *more, *random_outputs(network)),
     )
 
 
@@ -312,6 +313,23 @@ def fixed_axes(module: OnnxModule, exported: ExportedProgram, axes: Axes) -> tup
         for axis in wanted
         if isinstance(node.meta["val"].shape[axis], int)
     )
+
+
+def quantization(network: Network) -> tuple[str, ...]:
+    """A note if the file was quantized already."""
+    kinds = Counter(step.kind.rsplit("::", 1)[-1] for step in network.body.all_steps())
+    weights, grids = kinds["QuantizedWeight"], kinds["QuantizeLinear"] + kinds["DynamicQuantizeLinear"]
+    fakes = kinds["Quant"] + kinds["BipolarQuant"]
+    integers = sum(kinds[kind] for kind in INTEGER_KINDS)
+    if not weights + grids + fakes + integers + kinds["DequantizeLinear"]:
+        return ()
+    return (
+        f"the file is quantized already: {grids} activation grids, {weights} weights on integer grids, {fakes} QONNX "
+        f"quantizers and {integers} integer operators are kept as fake quantization; weights are float",
+    )
+
+
+INTEGER_KINDS = ("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
 
 
 def random_outputs(network: Network) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from edgepress.errors import UserError
 from edgepress.importers.onnx.entry import Operator, select
 from edgepress.importers.onnx.graph import Body, InputSpec, Network, Step
+from edgepress.importers.onnx.qoperators import expand
 from edgepress.importers.onnx.table import find
 from edgepress.importers.onnx.values import Constant, Unsupported, torch_dtype
 
@@ -80,7 +81,7 @@ class _Lowering:
         for value in graph.initializers.values():
             self.initializer(value)
         known = tuple(self.name(value) for value in inputs)
-        steps = tuple(step for node in graph if (step := self.step(node)) is not None)
+        steps = tuple(step for node in graph for step in self.steps(node))
         return Body(known, tuple(self.name(value) for value in graph.outputs), steps)
 
     def initializer(self, value: ir.Value) -> None:
@@ -105,6 +106,18 @@ class _Lowering:
             self.names[id(value)] = name
             self.values.append(value)
         return self.names[id(value)]
+
+    def steps(self, node: ir.Node) -> tuple[Step, ...]:
+        """The steps of a node: one, none for a constant, several for an operator on integers."""
+        step = self.step(node)
+        if step is None:
+            return ()
+        expanded = expand(step, self.constants)
+        if expanded is None:
+            return (step,)
+        steps, constants = expanded
+        self.constants.update((constant.name, constant) for constant in constants)
+        return steps
 
     def step(self, node: ir.Node) -> Step | None:
         domain = "" if node.domain == "ai.onnx" else node.domain

@@ -1,6 +1,7 @@
 """The operator table: every ONNX operator the importer takes."""
 
 from edgepress.importers.onnx.entry import ByVersion, Operator, Operators
+from edgepress.importers.onnx import qoperators
 from edgepress.importers.onnx.ops import (
     attention,
     control,
@@ -38,6 +39,7 @@ FAMILIES: dict[str, Operators] = {
     "sampling": sampling.OPERATORS,
     "control": control.OPERATORS,
     "quant": quant.OPERATORS,
+    "qoperators": qoperators.OPERATORS,
     "microsoft": microsoft.OPERATORS,
 }
 
