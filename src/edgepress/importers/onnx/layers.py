@@ -248,6 +248,16 @@ def recurrent_layer(work: Workspace, step: Step) -> Found:
     return replace(step, kind=kind, operator=_operator(kind), inputs=new_inputs), ()
 
 
+def channel_slopes(work: Workspace, step: Step) -> Found:
+    """PRelu with a constant slope (C, 1, ...): a plain vector, which torch's prelu takes as it is."""
+    slope = work.tensor(step.inputs[1]) if step.kind == "PRelu" else None
+    if slope is None or slope.dim() < 2 or slope.shape[0] != slope.numel():
+        return None
+    name = work.add((step.inputs[1], "vector"), lambda: slope.reshape(-1).clone())
+    new = replace(step, kind="edgepress::PRelu", operator=_operator("edgepress::PRelu"))
+    return replace(new, inputs=(step.inputs[0], name), attributes={"rank": slope.dim()}), ()
+
+
 def layer_norm(work: Workspace, step: Step) -> Found:
     """(x - mean) / sqrt(mean((x - mean)^2) + epsilon) * scale + bias over the last axis."""
     if step.kind != "Add":
@@ -361,6 +371,7 @@ RULES: tuple[Rule, ...] = (
     matmul_to_linear,
     add_bias,
     recurrent_layer,
+    channel_slopes,
     layer_norm,
     gelu,
 )

@@ -141,7 +141,7 @@ def first_readers(body: Body) -> dict[str, tuple[Step, int]]:
 
 def _own_path(name: str) -> Path | None:
     """`backbone.0.conv.weight` is kept; `onnx::Conv_123`, `/layer/Constant_output_0` and `512` say nothing."""
-    name = name.split("::")[0]
+    name = "" if name.startswith("onnx::") else name.split("::")[0]
     if re.fullmatch(r"[A-Za-z_][\w]*(\.\w+)+", name) and "onnx" not in name:
         return tuple(_part(part) for part in name.split("."))
     if re.fullmatch(r"[A-Za-z_]\w*[A-Za-z]\w*", name) and len(name) > 2 and "const" not in name.lower():

@@ -1,7 +1,7 @@
 """The operator table: every ONNX operator the importer takes."""
 
-from edgepress.importers.onnx.entry import ByVersion, Operator, Operators
 from edgepress.importers.onnx import qoperators
+from edgepress.importers.onnx.entry import ByVersion, Operator, Operators
 from edgepress.importers.onnx.ops import (
     attention,
     control,

@@ -192,8 +192,9 @@ def _extrapolate(x: Tensor, plan: list[Axis], changing: list[int], rule: Rule) -
 
 def positions(axis: Axis, rule: Rule) -> Any:
     """Where each output pixel lies in the input, in pixels: array (out,)."""
-    x = np.arange(axis.out, dtype=np.float64)
-    size, out, scale = int(axis.size), int(axis.out), float(axis.scale)
+    # In float32, as onnxruntime: 3 / 0.6 is 5 there, and 4.9999998 in float64.
+    x = np.arange(axis.out, dtype=np.float32)
+    size, out, scale = int(axis.size), int(axis.out), np.float32(axis.scale)
     match rule.coordinates:
         case "half_pixel":
             return (x + 0.5) / scale - 0.5
