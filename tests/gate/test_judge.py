@@ -256,6 +256,14 @@ def test_a_stored_timing_is_compared_with_allowance_between_runs(make_evidence: 
     assert only(judge(slower, budget, same_place)).outcome == "fail"
 
 
+def test_disturbances_are_told_where_times_were_judged(make_evidence: Make) -> None:
+    evidence = make_evidence([], [latency(1.0), size(1)])
+    disturbed = evidence.environment.model_copy(update={"warnings": ("another process took the CPU",)})
+    evidence = evidence.model_copy(update={"environment": disturbed})
+    assert judge(evidence, [Budget(metric="size_bytes", max=1)]).notes == ()
+    assert "took the CPU" in judge(evidence, [Budget(metric="latency_ms", max=2)]).notes[0]
+
+
 def test_several_targets_need_a_name(make_evidence: Make) -> None:
     evidence = make_evidence([], [latency(1, target="pi"), latency(2, target="host")])
     with pytest.raises(UserError, match="several targets"):

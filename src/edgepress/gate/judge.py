@@ -92,6 +92,9 @@ def judge(
         reference=against.label,
         false_alarm_rate=false_alarm_rate,
         verdicts=tuple(_verdict(evidence, c, against, looked_at if _is_repeated(c) else shared) for c in checks),
+        notes=tuple(
+            f"while timing: {text}" for text in evidence.environment.warnings if any(map(_is_repeated, checks))
+        ),
     )
 
 
