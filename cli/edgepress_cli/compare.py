@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 def compare(
     subjects: Annotated[
-        list[Path], typer.Argument(help="Two or more run folders or model files; the first is the reference.")
+        list[Path],
+        typer.Argument(help="Run folders or model files; the first is the reference. One run: against its baseline."),
     ],
     rounds: Annotated[int, typer.Option(min=0, help="Time model files in turns, so many rounds.")] = 0,
     target: Annotated[str, typer.Option(help="Where model files are timed.")] = "local-cpu",
@@ -21,30 +22,23 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print the tables as JSON.")] = False,
 ) -> None:
     """Compare models: metrics with intervals, layers, classes, and the Pareto front."""
-    from edgepress.errors import UserError
     from edgepress.report.compare_page import compare_html, compare_json, compare_markdown, print_comparison
 
-    if len(subjects) < 2:
-        raise UserError(
-            "edgepress compare: nothing to compare with",
-            found=f"only {subjects[0]}",
-            expected="two or more",
-            fix=f"edgepress compare {subjects[0]} ANOTHER",
-        )
-    contenders = _contenders(subjects)
+    contenders = _contenders(subjects) if len(subjects) > 1 else _before_and_after(subjects[0])
+    together = rounds > 0 or len(subjects) == 1
     if rounds:
         contenders = _timed(contenders, rounds, target)
     if out:
         from edgepress.report.files import write_text
 
-        write_text(out / "compare.html", compare_html(contenders, together=rounds > 0))
-        write_text(out / "compare.md", compare_markdown(contenders, together=rounds > 0))
+        write_text(out / "compare.html", compare_html(contenders, together=together))
+        write_text(out / "compare.md", compare_markdown(contenders, together=together))
     if as_json:
-        typer.echo(compare_json(contenders, together=rounds > 0), nl=False)
+        typer.echo(compare_json(contenders, together=together), nl=False)
     else:
         from rich.console import Console
 
-        print_comparison(Console(), contenders, together=rounds > 0)
+        print_comparison(Console(), contenders, together=together)
 
 
 def _contenders(subjects: list[Path]) -> list[Contender]:
@@ -55,6 +49,23 @@ def _contenders(subjects: list[Path]) -> list[Contender]:
     names = [path.resolve().name for path in subjects]
     labels = [name if names.count(name) == 1 else str(path) for name, path in zip(names, subjects, strict=True)]
     return [Contender(label, load_evidence(path)) for label, path in zip(labels, subjects, strict=True)]
+
+
+def _before_and_after(run: Path) -> list[Contender]:
+    """A run's baseline beside what came out of it."""
+    from edgepress.errors import UserError
+    from edgepress.gate.load import load_evidence
+    from edgepress.report.compare import before_and_after
+
+    evidence = load_evidence(run)
+    if not evidence.baseline.measurements:
+        raise UserError(
+            "edgepress compare: nothing to compare with",
+            found=f"only {run}",
+            expected="two or more models, or a run that has a baseline",
+            fix=f"edgepress compare {run} ANOTHER",
+        )
+    return before_and_after(evidence)
 
 
 def _timed(contenders: list[Contender], rounds: int, target: str) -> list[Contender]:

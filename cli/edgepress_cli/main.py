@@ -32,11 +32,12 @@ class Verb(NamedTuple):
 
 VERBS = (
     Verb("run", "edgepress_cli.run:run", "carry out a recipe: compress, export, measure, judge"),
+    Verb("prune", "edgepress_cli.prune:prune", "only the pruning steps of a recipe"),
+    Verb("quantize", "edgepress_cli.quantize:quantize", "only the quantization steps of a recipe"),
+    Verb("distill", "edgepress_cli.distill:distill", "only the training steps of a recipe, taught or not"),
+    Verb("export", "edgepress_cli.export:export", "write a network as ONNX, or a quantized one as C"),
     Verb("inspect", "edgepress_cli.inspect:inspect", "what a network is made of, layer by layer"),
     Verb("measure", "edgepress_cli.measure:measure", "size, latency, memory and cold start of artifacts on a target"),
-    Verb("gate", "edgepress_cli.gate:gate", "hold a finished run, or any model file, against budgets"),
-    Verb("baseline", "edgepress_cli.baseline:baseline", "accept a run's values as what later ones are held against"),
-    Verb("report", "edgepress_cli.report:report", "write a finished run's report anew"),
     Verb("targets", "edgepress_cli.targets:targets", "where artifacts can run, and what is missing here"),
     Verb("gate", "edgepress_cli.gate:gate", "hold a run or any model file against budgets"),
     Verb("baseline", "edgepress_cli.baseline:baseline", "accept a run's values as what the next ones are held against"),

@@ -31,16 +31,31 @@ def run(
     Finished steps are kept in the run directory: the same command goes on where an interrupted run stopped.
     Exit code: 0 budgets kept, 1 a budget failed, 2 wrong use, 3 inconclusive, 4 a tool failed, 70 a defect.
     """
-    from edgepress.recipe import load
+    return run_recipe(recipe, settings, out, dry_run=dry_run, as_json=as_json, seed=seed, device=device)
 
-    overrides = [*(settings or ()), *([f"seed={seed}"] if seed is not None else ())]
-    loaded = load(recipe, overrides)
-    folder = out or Path("runs") / loaded.name
-    outcome = _execute(loaded, folder, dry_run=dry_run, device=device)
+
+def run_recipe(
+    path: Path,
+    settings: list[str] | None,
+    out: Path | None,
+    *,
+    dry_run: bool,
+    as_json: bool,
+    seed: int | None,
+    device: str,
+    only: str = "",
+) -> int:
+    """Carry out a recipe, or only its steps of one kind."""
+    from edgepress.recipe import load, only_steps
+
+    recipe = load(path, [*(settings or ()), *([f"seed={seed}"] if seed is not None else ())])
+    folder = out or Path("runs") / (f"{recipe.name}-{only}" if only else recipe.name)
+    recipe = only_steps(recipe, only) if only else recipe
+    outcome = _execute(recipe, folder, dry_run=dry_run, device=device)
     if outcome.evidence is None:
         _print_plans(outcome.plans, as_json=as_json)
         return 0
-    return _judge(loaded, outcome.evidence, folder, as_json=as_json)
+    return _judge(recipe, outcome.evidence, folder, as_json=as_json)
 
 
 def _execute(recipe: Recipe, out: Path, *, dry_run: bool, device: str) -> RunOutcome:

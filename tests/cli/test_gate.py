@@ -241,6 +241,7 @@ def test_compare(edgepress: Run, place: Path, tmp_path: Path) -> None:
     labels = [row["label"] for row in json.loads(timed.stdout)["metrics"]]
     assert "Latency (local-cpu)" in labels
     assert edgepress("compare", "model.onnx", cwd=place).returncode == WRONG_USE
+    assert "0.250x" in edgepress("compare", "run", cwd=place).stdout  # 1,000 bytes of 4,000
 
 
 def test_a_size_gate_starts_without_heavy_imports(tmp_path: Path) -> None:

@@ -5,7 +5,17 @@ import torch
 from torch import nn
 
 from edgepress.data import Dataset
-from edgepress.distill import Objective, Tap, Term, automatic_taps, losses, make_objective, matching_taps, soft_targets
+from edgepress.distill import (
+    Objective,
+    Tap,
+    Term,
+    automatic_taps,
+    losses,
+    make_objective,
+    matching_taps,
+    read_terms,
+    soft_targets,
+)
 from edgepress.errors import UserError
 from edgepress.ir import Program, capture
 from edgepress.train import TrainOptions, fit
@@ -158,6 +168,24 @@ def test_the_recipes_form() -> None:
     torch.testing.assert_close(make_objective(TASK, None)(s, y, None), TASK.loss(s, y))
 
 
+def test_terms_from_plain_data(student: Program, teacher: Program) -> None:
+    specs = [
+        {"loss": "task", "weight": 0.1},
+        {"loss": "kd", "weight": 0.9, "temperature": 2, "schedule": "up"},
+        {"loss": "attention"},
+        {"loss": "hint", "taps": {"student": "relu_2", "teacher": "relu_3"}},
+        {"loss": "similarity", "taps": [["relu", "relu_1"]]},
+    ]
+    auto = automatic_taps(student, teacher)
+    assert read_terms(specs, student, teacher) == (
+        Term("task", 0.1),
+        Term("kd", 0.9, {"temperature": 2.0}, schedule="up"),
+        Term("attention", taps=auto),
+        Term("hint", taps=(Tap("relu_2", "relu_3"),)),
+        Term("similarity", taps=(Tap("relu", "relu_1"),)),
+    )
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -166,6 +194,9 @@ def test_the_recipes_form() -> None:
         (lambda s, t: Term("kd", taps=(Tap("relu", "relu"),)), "do not go together"),
         (lambda s, t: Term("kd", settings={"temprature": 1.0}), "no setting temprature"),
         (lambda s, t: Term("kd", schedule="sideways"), "unknown schedule"),
+        (lambda s, t: read_terms([{"weight": 1}], s, t), "without a loss"),
+        (lambda s, t: read_terms([{"loss": "hint", "taps": "relu"}], s, t), "cannot read `taps`"),
+        (lambda s, t: read_terms([{"loss": "kd", "temprature": 2}], s, t), "no setting temprature"),
         (lambda s, t: Objective([]), "without losses"),
         (lambda s, t: Objective([Term("task")]), "task's loss is unknown"),
         (lambda s, t: Objective([Term("hint", taps=(Tap("relu", "relu"),))]), "looks inside"),

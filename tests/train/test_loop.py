@@ -144,8 +144,18 @@ def test_weights_that_are_not_finite_are_refused(small: Program, train_data: Dat
 def test_patience_ends_a_run_early(small: Program, train_data: Dataset, validation_data: Dataset) -> None:
     options = dataclasses.replace(OPTIONS, epochs=50, patience=2, lr=0.1)
     result = fit(small, train_data, validation=validation_data, task=TASK, objective=TASK.objective(), options=options)
-    assert len(result.log) < 50
-    assert len(result.log) - result.best_epoch == 2
+    metrics = [entry.metric for entry in result.log]
+    assert len(metrics) < 50
+    assert metrics.index(max(metrics)) == len(metrics) - 3
+
+
+def test_of_equally_good_epochs_the_last_is_kept(small: Program, train_data: Dataset) -> None:
+    one = train_data.subset([0])
+    options = dataclasses.replace(OPTIONS, epochs=20)
+    result = fit(small, train_data, validation=one, task=TASK, objective=TASK.objective(), options=options)
+    assert result.best_metric == 1.0
+    assert [entry.metric for entry in result.log].count(1.0) > 1
+    assert result.best_epoch == max(entry.epoch for entry in result.log if entry.metric == 1.0)
 
 
 def test_a_constraint_holds_after_every_step(small: Program, train_data: Dataset) -> None:

@@ -73,8 +73,8 @@ def judge(
         reference: what relative limits are held against; the evidence's own baseline if `None`.
         false_alarm_rate: the chance, at most, that the gate fails a model that keeps all budgets, and likewise that it
             passes one that breaks a budget. Failing on any of m noisy limits must be m times rarer for each of them
-            (Bonferroni; exact limits, such as sizes, use none of it). Passing needs all of them, so that each may err
-            at the whole rate (intersection-union test, Berger 1982, Technometrics 24).
+            (Bonferroni; exact limits, such as sizes, and warnings use none of it). Passing needs all of them, so that
+            each may err at the whole rate (intersection-union test, Berger 1982, Technometrics 24).
         level: for data that is looked at repeatedly: the level of this look for a given error rate over all looks.
             Applies to measured times and energies alone, since nothing else grows between looks.
 
@@ -84,7 +84,7 @@ def judge(
     check_consistent(tuple(budgets))
     against = reference or own_baseline(evidence)
     checks = [_check(evidence, budget, kind, against) for budget in budgets for kind in budget.limits]
-    noisy = sum(_is_noisy(check) for check in checks)
+    noisy = sum(_is_noisy(check) and check.budget.severity == "fail" for check in checks)
     shared = ErrorRates(fail=false_alarm_rate / max(1, noisy), passing=false_alarm_rate)
     looked_at = ErrorRates(*map(level, shared)) if level else shared
     return Judgement(
@@ -97,7 +97,8 @@ def judge(
 
 def own_baseline(evidence: Evidence) -> Reference:
     """The baseline that was measured in the same run, interleaved with the model."""
-    return Reference(evidence.baseline, evidence.baseline.name, evidence.environment.machine_class, paired=True)
+    label = f"the {evidence.baseline.name} of the same run"
+    return Reference(evidence.baseline, label, evidence.environment.machine_class, paired=True)
 
 
 def _check(evidence: Evidence, budget: Budget, kind: LimitKind, against: Reference) -> Check:
@@ -124,7 +125,7 @@ def _refuse_group_ratio(budget: Budget, kind: LimitKind) -> None:
 
 def _is_noisy(check: Check) -> bool:
     sides = (check.measurement, check.reference if check.kind in RELATIVE else None)
-    return bool(check.groups) or any(side is not None and not is_exact(side) for side in sides)
+    return bool(check.groups) or any(side and side.value is not None and not is_exact(side) for side in sides)
 
 
 def _is_repeated(check: Check) -> bool:

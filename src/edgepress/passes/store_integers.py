@@ -4,11 +4,9 @@ quantize(parameter) becomes an int8 (or int32) buffer; the dequantize node behin
 """
 
 import torch
-
-# Importing it registers the operators of torch.ops.quantized_decomposed.
-import torch.ao.quantization.fx._decomposed
 from torch.fx import Node
 
+from edgepress.ir import quant_ops  # noqa: F401  (registers the operators below)
 from edgepress.ir.edit import Editor
 from edgepress.ir.program import PassResult, Program
 

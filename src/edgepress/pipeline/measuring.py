@@ -38,7 +38,7 @@ from edgepress.train.evaluate import evaluate_module
 
 EVALUATION_BATCH = 64
 PARITY_SAMPLES = 256
-BOUNDED_METRICS = {"accuracy", "mean_iou", "auc", "f1"}  # shares of 1; the others have the unit of the data
+BOUNDED_METRICS = {"accuracy", "mean_iou", "map_50", "auc", "f1"}  # shares of 1; the others have the unit of the data
 Array = np.ndarray
 
 

@@ -35,7 +35,11 @@ class Evidence:
 
 
 def unit_scores(criterion: str, evidence: Evidence) -> Scores:
-    """One score per unit, larger is more important; see `prune.score` for the criteria."""
+    """One score per unit, larger is more important; see `prune.score` and `prune.surgeon` for the criteria."""
+    if criterion == "surgeon":
+        from edgepress.prune.surgeon import surgeon
+
+        return surgeon(evidence)
     return SCORERS[criterion](evidence)
 
 

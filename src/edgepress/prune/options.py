@@ -7,6 +7,7 @@ from typing import Literal
 from edgepress.errors import UserError
 
 Criterion = Literal[
+    "surgeon",
     "activation_taylor",
     "activation_fisher",
     "taylor",

@@ -16,17 +16,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.fx import Node
 
 from edgepress.analysis.channels import ChannelGroups
 from edgepress.analysis.coupling import arguments
 from edgepress.analysis.layout import atoms_of, blocks_of
-from edgepress.analysis.operators import CONVOLUTIONS
 from edgepress.ir.program import Program
 from edgepress.passes.cut_channels import Mask
 from edgepress.prune.lockstep import Batches, Walker
+from edgepress.prune.regression import can_regress, channel_dim, rows_of
 
 aten = torch.ops.aten
 ADDITIONS = (aten.add.Tensor, aten.add_.Tensor)
@@ -74,7 +73,7 @@ def reconstruct(original: Program, smaller: Program, groups: ChannelGroups, atom
     for index, site in enumerate(sites):
         first.advance(site.anchor.name)
         second.advance(site.anchor.name)
-        changed |= _refit(site, first, second, names, _stays(groups, atoms, site.anchor, _channel_dim(site)))
+        changed |= _refit(site, first, second, names, _stays(groups, atoms, site.anchor, channel_dim(site.layer)))
         second.rerun(site.chain)
         needed = {name for later in sites[index + 1 :] for name in later.held}
         first.release({site.anchor.name} - {later.anchor.name for later in sites[index + 1 :]})
@@ -85,23 +84,9 @@ def reconstruct(original: Program, smaller: Program, groups: ChannelGroups, atom
 def find_sites(program: Program) -> list[Site]:
     """Dense convolutions (1-D and 2-D) and linear layers with stored weights, in order of their anchors."""
     names = program.state_names()
-    sites = [_site(node) for node in program.nodes if _can_refit(node, names)]
+    sites = [_site(node) for node in program.nodes if can_regress(node, names)]
     order = {node: i for i, node in enumerate(program.nodes)}
     return sorted(sites, key=lambda site: order[site.anchor])
-
-
-def _can_refit(node: Node, names: dict[str, str]) -> bool:
-    if node.target == aten.linear.default:
-        return _stored(node, names)
-    if node.target in CONVOLUTIONS:
-        two_d = node.meta["val"].dim() <= 4 and isinstance(arguments(node)["padding"], list | tuple)
-        return two_d and arguments(node)["groups"] == 1 and _stored(node, names) and len(arguments(node)["stride"]) == 2
-    return False
-
-
-def _stored(node: Node, names: dict[str, str]) -> bool:
-    weights = [node.args[1], arguments(node)["bias"]]
-    return all(w is None or (isinstance(w, Node) and w.name in names and len(w.users) == 1) for w in weights)
 
 
 def _site(layer: Node) -> Site:
@@ -130,10 +115,6 @@ def _source(site: Site) -> Node:
     return source
 
 
-def _channel_dim(site: Site) -> int:
-    return len(site.layer.meta["val"].shape) - 1 if site.layer.target == aten.linear.default else 1
-
-
 def _stays(groups: ChannelGroups, atoms: Mask, node: Node, dim: int) -> Tensor | None:
     """Indices of the channels of a node of the original network that are left, or None for all."""
     layout = groups.layouts[node.name][dim]
@@ -150,7 +131,7 @@ def _refit(site: Site, first: Walker, second: Walker, names: dict[str, str], sta
     bound = arguments(layer)
     weight_name = names[bound["weight"].name]
     scale = _scale(site, second, names)
-    dim = _channel_dim(site)
+    dim = channel_dim(site.layer)
     sums = _Sums.zero(second.state[weight_name])
     examples = sum(len(z) for z in second.values(site.anchor.name))
     per_example = max(1, ROWS_PER_INPUT * len(sums.x) // examples)
@@ -158,7 +139,7 @@ def _refit(site: Site, first: Walker, second: Walker, names: dict[str, str], sta
         second.values(_source(site).name), first.values(site.anchor.name), second.values(site.anchor.name), strict=True
     ):
         goal = z if stays is None else z.index_select(dim, stays)
-        sums.add(*_rows(layer, x, goal - z_now, per_example))
+        sums.add(*rows_of(layer, x, goal - z_now, per_example))
     shift_name = _shift_name(site, names)
     delta, shift = sums.solve(scale, with_shift=shift_name is not None)
     weight = second.state[weight_name]
@@ -173,7 +154,7 @@ def _refit(site: Site, first: Walker, second: Walker, names: dict[str, str], sta
 def _scale(site: Site, walker: Walker, names: dict[str, str]) -> Tensor:
     """a, (out,): γ / √(σ² + ε), or ones."""
     if site.norm is None:
-        return torch.ones(site.layer.meta["val"].shape[_channel_dim(site)], dtype=torch.float64)
+        return torch.ones(site.layer.meta["val"].shape[channel_dim(site.layer)], dtype=torch.float64)
     gamma, variance = site.norm.args[1], site.norm.args[4]
     scale = (walker.state[names[variance.name]].double() + site.norm.args[7]).rsqrt()  # type: ignore
     return scale if gamma is None else scale * walker.state[names[gamma.name]].double()  # type: ignore
@@ -183,27 +164,6 @@ def _shift_name(site: Site, names: dict[str, str]) -> str | None:
     """The tensor that can take a shift per channel: the batch norm's, else the layer's bias."""
     node = site.norm.args[2] if site.norm is not None else arguments(site.layer)["bias"]
     return names[node.name] if isinstance(node, Node) and len(node.users) == 1 else None
-
-
-def _rows(layer: Node, x: Tensor, residual: Tensor, per_example: int) -> tuple[Tensor, Tensor]:
-    """(rows, in) what the layer reads at each position and (rows, out) what is missing there.
-
-    Of a convolution about `per_example` positions, on a grid of random offset: neighbours say nearly the same.
-    """
-    if layer.target == aten.linear.default:
-        return x.reshape(-1, x.shape[-1]), residual.reshape(-1, residual.shape[-1])
-    bound = arguments(layer)
-    kernel = bound["weight"].meta["val"].shape[2:]
-    height, width = residual.shape[2:]
-    step = max(1, int((height * width / per_example) ** 0.5))
-    up, left = (int(torch.randint(step, ())) for _ in range(2))
-    (sy, sx), (py, px) = bound["stride"], bound["padding"]
-    padded = F.pad(x, (px, px, py, py))[:, :, up * sy :, left * sx :]
-    patches = F.unfold(padded, tuple(kernel), dilation=bound["dilation"], stride=(sy * step, sx * step))
-    wanted = residual[:, :, up::step, left::step]
-    return patches.transpose(1, 2).reshape(-1, patches.shape[1]), wanted.permute(0, 2, 3, 1).reshape(
-        -1, wanted.shape[1]
-    )
 
 
 @dataclass

@@ -1,8 +1,11 @@
 """Round a weight so that the layer's *output* errs least, not the weight itself.
 
 GPTQ (Frantar et al. 2023): columns are rounded one after the other, and what each rounding adds to the output's error
-is taken up by the columns still open, as the second moments H of the inputs say. All matrices are (groups, rows, columns).
+is taken up by the columns still open, as the second moments H of the inputs say.
+All matrices are (groups, rows, columns).
 """
+
+from dataclasses import dataclass
 
 import torch
 
@@ -10,7 +13,7 @@ from edgepress.ir.quant_plan import Grid
 
 DAMPING = 0.01  # share of H's mean diagonal added to it: few patches leave directions nobody has seen
 BLOCK = 64
-SHRINK = torch.linspace(1.0, 0.3, 36, dtype=torch.float64)
+SHRINK = torch.linspace(1.0, 0.3, 24).tolist()
 
 
 def damped(second: torch.Tensor) -> torch.Tensor:
@@ -36,25 +39,43 @@ def output_error(difference: torch.Tensor, second: torch.Tensor) -> torch.Tensor
 
 def best_scales(weight: torch.Tensor, second: torch.Tensor, grid: Grid) -> torch.Tensor:
     """Per row the scale, between 0.3 and 1 of min-max, with the smallest output error: (groups, rows)."""
-    full = weight.abs().amax(2) / max(grid.high, 1)
+    rows, moments = weight.float(), second.float()
+    full = rows.abs().amax(2) / max(grid.high, 1)
     full = torch.where(full > 0, full, torch.ones_like(full))
     best, least = full, torch.full_like(full, torch.inf)
     for shrink in SHRINK:
         scale = full * shrink
-        rounded = _nearest(weight, scale, grid) * scale[:, :, None]
-        error = output_error(weight - rounded, second)
+        rounded = _nearest(rows, scale, grid) * scale[:, :, None]
+        error = output_error(rows - rounded, moments)
         best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
-    return best
+    return best.double()
 
 
-def round_columns(weight: torch.Tensor, second: torch.Tensor, scales: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Integers of `weight`, as floats, by GPTQ with the columns of most energy first."""
-    order = second.diagonal(dim1=1, dim2=2).argsort(1, descending=True)
-    columns = order[:, None, :].expand_as(weight)
-    hessian = torch.gather(damped(second), 1, order[:, :, None].expand_as(second))
-    hessian = torch.gather(hessian, 2, order[:, None, :].expand_as(second))
-    factor = torch.linalg.cholesky(torch.linalg.inv(hessian), upper=True)
-    rounded = _sweep(torch.gather(weight, 2, columns).clone(), factor, scales, grid)
+@dataclass(frozen=True)
+class Order:
+    """The order in which columns are rounded, and how errors travel along it.
+
+    Attributes:
+        columns: (groups, columns), those with most energy first. factor: upper Cholesky factor of H^-1 in that order.
+    """
+
+    columns: torch.Tensor
+    factor: torch.Tensor
+
+
+def column_order(second: torch.Tensor) -> Order:
+    """The order for the second moments H. It does not depend on the weight or its scales."""
+    columns = second.diagonal(dim1=1, dim2=2).argsort(1, descending=True)
+    hessian = torch.gather(damped(second), 1, columns[:, :, None].expand_as(second))
+    hessian = torch.gather(hessian, 2, columns[:, None, :].expand_as(second))
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
+    return Order(columns, torch.linalg.cholesky(inverse, upper=True))
+
+
+def round_columns(weight: torch.Tensor, order: Order, scales: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """Integers of `weight`, as floats, by GPTQ."""
+    columns = order.columns[:, None, :].expand_as(weight)
+    rounded = _sweep(torch.gather(weight, 2, columns).clone(), order.factor, scales, grid)
     return torch.empty_like(rounded).scatter_(2, columns, rounded)
 
 

@@ -5,6 +5,7 @@ channels of a group x kernel. With x the float network's patches and y those of 
 layer has a bias to take up the means:  H = E[y y'] and C = E[x y'].
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -78,16 +79,18 @@ def _patches(node: Node, value: torch.Tensor, weight: torch.Tensor) -> Iterator[
     groups, spatial = _setting(node, 6, 1), weight.dim() - 2
     for chunk in value.split(CHUNK):
         image = chunk if spatial == 2 else chunk.unsqueeze(2)
-        unfolded = F.unfold(_padded(node, image, weight), **_geometry(node, weight))
-        step = max(1, unfolded.shape[2] // PATCHES) | 1
-        some = unfolded[:, :, ::step]
+        some = F.unfold(_padded(node, image, weight), **_geometry(node, weight))
         yield some.permute(1, 0, 2).reshape(groups, some.shape[1] // groups, -1)
 
 
 def _geometry(node: Node, weight: torch.Tensor) -> dict[str, Any]:
     spatial = weight.dim() - 2
     lead = () if spatial == 2 else (1,)
-    stride, dilation = _pair(_setting(node, 3, 1), spatial), _pair(_setting(node, 5, 1), spatial)
+    dilation = _pair(_setting(node, 5, 1), spatial)
+    # Wider strides than the layer's own: a regular subset of its positions.
+    sizes = [int(s) for s in node.meta["val"].shape[2:]]
+    step = max(1, math.ceil((math.prod(sizes) / PATCHES) ** (1 / spatial)))
+    stride = [s * step for s in _pair(_setting(node, 3, 1), spatial)]
     return {
         "kernel_size": (*lead, *weight.shape[2:]),
         "stride": (*lead, *stride),

@@ -18,7 +18,7 @@ from edgepress.quantize.calibrate import Batch, scale_weights
 from edgepress.quantize.moments import Moments, as_matrices, centred, from_matrices, moments
 from edgepress.quantize.walk import Walk
 
-REFITS = 3  # rounds of: fit the scale to the integers, round again
+REFITS = 2  # rounds of: fit the scale to the integers, round again
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class _Layer:
     improvement: float
 
 
-def round_layers(program: Program, plan: QuantPlan, batches: Iterable[Batch], *, samples: int = 512) -> Rounded:
+def round_layers(program: Program, plan: QuantPlan, batches: Iterable[Batch], *, samples: int = 256) -> Rounded:
     """Choose integers of every weight of a calibrated plan.
 
     Args:
@@ -106,16 +106,19 @@ def _solve(node: Node, point: WeightPoint, weight: torch.Tensor, bias: torch.Ten
     scales = gptq.best_scales(target, seen.second, point.grid)
     scales = scales if per_row else scales.amax().expand_as(scales)
     nearest = torch.clamp(torch.round(target / scales[:, :, None]), point.grid.low, point.grid.high)
-    integers = gptq.round_columns(target, seen.second, scales, point.grid)
+    order = gptq.column_order(seen.second)
+    integers = gptq.round_columns(target, order, scales, point.grid)
     for _ in range(REFITS if per_row else 0):
         scales = gptq.fitted_scales(target, seen.second, integers, scales)
-        integers = gptq.round_columns(target, seen.second, scales, point.grid)
+        integers = gptq.round_columns(target, order, scales, point.grid)
     scales = scales.float().double()  # what is stored
     values = integers * scales[:, :, None]
     errors = [gptq.output_error(target - v, seen.second).sum() for v in (nearest * scales[:, :, None], values)]
     fresh = None
     if bias is not None:
-        shift = torch.einsum("grc,gc->gr", original, seen.reference_mean) - torch.einsum("grc,gc->gr", values, seen.mean)
+        shift = torch.einsum("grc,gc->gr", original, seen.reference_mean) - torch.einsum(
+            "grc,gc->gr", values, seen.mean
+        )
         fresh = (bias.double() + shift.reshape(-1)).to(bias.dtype)
     kept = scales.reshape(-1) if per_row else scales.reshape(-1)[:1]
     gain = float(errors[0] / errors[1].clamp_min(1e-30)) if float(errors[0]) > 0 else 1.0

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from edgepress.gate.finding import Finding, drop, holds, is_exact, ratio
-from edgepress.gate.metrics import find, is_machine_bound
+from edgepress.gate.finding import Finding, drop, holds, is_exact, outcome_drop, ratio
+from edgepress.gate.metrics import ACCURACY_NAMES, find, is_machine_bound
 from edgepress.gate.wording import quantity
-from edgepress.measure.record import ClassOutcome, Evidence, Measurement, Subject
+from edgepress.measure.record import ClassOutcome, Evidence, Measurement, PairedOutcomes, Subject
 from edgepress.report.changes import quality
 from edgepress.report.names import title
 from edgepress.report.plots import Point, front
@@ -20,10 +20,12 @@ class Contender(NamedTuple):
 
     Attributes:
         label: its name in the tables. evidence: of the run that made it; its `compressed` subject is compared.
+        paired: right and wrong on the samples of the first contender, where both were evaluated together.
     """
 
     label: str
     evidence: Evidence
+    paired: PairedOutcomes | None = None
 
     @property
     def subject(self) -> Subject:
@@ -73,10 +75,8 @@ def metric_rows(contenders: Sequence[Contender], *, together: bool) -> list[Row]
     rows = []
     for name, target in keys:
         found = [find(c.subject, None, name, target) for c in contenders]
-        first = found[0]
-        cells = [_cell(first, one, _comparable(contenders[0], c, first, one), together=together and i > 0)
-                 for i, (c, one) in enumerate(zip(contenders, found, strict=True))]  # fmt: skip
-        rows.append(Row(title(name, target), (Cell(_words(first)), *cells[1:])))
+        cells = [_cell(contenders[0], c, (found[0], one), together) for c, one in zip(contenders, found, strict=True)]
+        rows.append(Row(title(name, target), (Cell(_words(found[0])), *cells[1:])))
     return rows
 
 
@@ -94,12 +94,18 @@ def _comparable(first: Contender, other: Contender, one: Measurement | None, two
     return "another machine class" if is_machine_bound(two) and len(classes) > 1 else ""
 
 
-def _cell(first: Measurement | None, other: Measurement | None, obstacle: str, *, together: bool) -> Cell:
+def _cell(
+    reference: Contender, contender: Contender, sides: tuple[Measurement | None, Measurement | None], together: bool
+) -> Cell:
+    first, other = sides
+    obstacle = _comparable(reference, contender, first, other)
     if obstacle or first is None or other is None or first.value is None:
         return Cell(_words(other), interval="" if obstacle == "unknown" else obstacle)
     relative = other.unit != "ratio" and first.value > 0
     if relative:
         finding = ratio(first, other, ERROR_RATE, paired=together)
+    elif contender.paired and other.name in ACCURACY_NAMES:
+        finding = outcome_drop(contender.paired, ERROR_RATE)
     else:
         finding = drop(first, other, ERROR_RATE, same_run=together)
     neutral = 1.0 if relative else 0.0
@@ -127,6 +133,21 @@ def _direction(finding: Finding, other: Measurement, neutral: float, relative: b
         return "unclear"
     lower_is_better = not relative or other.better == "lower"
     return "better" if below == lower_is_better else "worse"
+
+
+def before_and_after(evidence: Evidence) -> list[Contender]:
+    """A run's baseline beside what came out of it."""
+    before = evidence.model_copy(
+        update={"compressed": evidence.baseline, "classes": tuple(map(_of_baseline, evidence.classes))}
+    )
+    first, second = evidence.baseline.name, evidence.compressed.name
+    return [Contender(first, before), Contender(second, evidence, evidence.paired)]
+
+
+def _of_baseline(group: ClassOutcome) -> ClassOutcome:
+    """The outcomes with the baseline in the place of the compressed model."""
+    swapped = {"only_first": group.outcomes.only_second, "only_second": group.outcomes.only_first}
+    return group.model_copy(update={"outcomes": group.outcomes.model_copy(update=swapped)})
 
 
 def layer_rows(contenders: Sequence[Contender], most: int = 40) -> list[Row]:

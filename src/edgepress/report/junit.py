@@ -11,7 +11,7 @@ def to_junit(judgement: Judgement) -> str:
     counts = {tag: sum(case.find(tag) is not None for case in cases) for tag in ("failure", "error", "skipped")}
     suite = ElementTree.Element(
         "testsuite",
-        name=f"edgepress gate {judgement.subject}",
+        name=f"edgepress gate {_printable(judgement.subject)}",
         tests=str(len(cases)),
         failures=str(counts["failure"]),
         errors=str(counts["error"]),

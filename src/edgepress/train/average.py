@@ -15,12 +15,14 @@ class Average:
     def __init__(self, weights: Mapping[str, Tensor], decay: float) -> None:
         self.weights = {name: t.detach().clone() for name, t in weights.items()}
         self._decay = decay
+        self._smooth = [name for name, t in self.weights.items() if t.is_floating_point()]
+        self._copied = [name for name, t in self.weights.items() if not t.is_floating_point()]
 
     @torch.no_grad()
     def update(self, weights: Mapping[str, Tensor], step: int) -> None:
+        """Take in the weights after step number `step`."""
         decay = min(self._decay, (1 + step) / (10 + step))
-        for name, average in self.weights.items():
-            if average.is_floating_point():
-                average.lerp_(weights[name].detach(), 1 - decay)
-            else:
-                average.copy_(weights[name])
+        averages = [self.weights[name] for name in self._smooth]
+        torch._foreach_lerp_(averages, [weights[name].detach() for name in self._smooth], 1 - decay)
+        for name in self._copied:
+            self.weights[name].copy_(weights[name])

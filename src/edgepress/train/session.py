@@ -76,13 +76,14 @@ class Session:
     def _epoch(self) -> None:
         rows_of_steps = self._batches.epoch_rows(self.history.epoch)
         for rows in rows_of_steps[self.history.position :]:
-            self._step(rows)
+            self.step(rows)
             every = self._options.checkpoint_steps
             if every and self.history.step % every == 0 and self.history.position < len(rows_of_steps):
                 self._save_last()
         self._finish_epoch()
 
-    def _step(self, rows: Tensor) -> None:
+    def step(self, rows: Tensor) -> None:
+        """One optimizer step over these rows of the data, counted and reported."""
         history, begin = self.history, time.perf_counter()
         loss = self._stepper.step(self._batches.get(rows, history.step), history.step)
         self._check_loss(loss)
@@ -108,17 +109,20 @@ class Session:
         self._report(force=True)
 
     def _judge(self, metric: float | None) -> None:
-        """Remember the best weights; stop when patience runs out."""
+        """Remember the best weights; stop when patience runs out.
+
+        Of equally good epochs the last is kept: small validation sets tie often, and later weights saw lower rates.
+        """
         history, task = self.history, self.job.task
         if metric is None or task is None:
             return
-        if task.is_better(metric, history.best_metric):
-            history.best_metric, history.best_epoch, history.stale = metric, history.epoch, 0
+        better = task.is_better(metric, history.best_metric)
+        history.stale = 0 if better else history.stale + 1
+        history.stopped = 0 < self._options.patience <= history.stale
+        if better or metric == history.best_metric:
+            history.best_metric, history.best_epoch = metric, history.epoch
             self._best = {name: t.detach().clone() for name, t in self._stepper.judged_weights().items()}
             self._save_best()
-        else:
-            history.stale += 1
-            history.stopped = 0 < self._options.patience <= history.stale
 
     def _validate(self) -> float | None:
         if self.job.validation is None or self.job.task is None:

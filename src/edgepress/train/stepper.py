@@ -35,7 +35,7 @@ class Stepper:
         self._learned = _learned_by(self._objective, job.options)
         self._trained = [*self.network.parameters.values(), *self._learned.values()]
         self._optimizer = make_optimizer(self._trained, job.options)
-        self._scaler = torch.amp.GradScaler(job.options.device, enabled=job.options.amp == "fp16")
+        self._scaler = torch.amp.GradScaler(torch.device(job.options.device).type, enabled=job.options.amp == "fp16")
         self._average = Average(self.network.weights, job.options.ema) if job.options.ema else None
 
     def step(self, batch: Batch, step: int) -> Tensor:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgepress.errors import UserError
+from edgepress.train.detection import detection_loss, mean_average_precision
 
 IGNORED = -100  # label of positions that do not count (padding)
 
@@ -161,6 +162,10 @@ def _perplexity(classes: int) -> Any:
     return Perplexity(ignore_index=IGNORED)
 
 
+def _mean_average_precision(classes: int) -> Any:
+    return mean_average_precision()
+
+
 def _mean_squared_error(classes: int) -> Any:
     from torchmetrics.regression import MeanSquaredError
 
@@ -220,6 +225,7 @@ TASKS: Mapping[str, Task] = {
         Task("classification", "accuracy", True, cross_entropy, _accuracy, _labels, _argmax_classes, class_dim=1),
         Task("binary", "accuracy", True, binary_cross_entropy, _binary_accuracy, _probability, _sign),
         Task("segmentation", "mean_iou", True, cross_entropy, _mean_iou, _labels, _argmax_classes, class_dim=1),
+        Task("detection", "map_50", True, detection_loss, _mean_average_precision, _as_is, _identity),
         Task("language", "perplexity", False, token_cross_entropy, _perplexity, _as_is, _argmax_tokens, class_dim=-1),
         Task("regression", "mean_squared_error", False, squared_error, _mean_squared_error, _flat, _identity),
         Task("reconstruction", "mean_squared_error", False, squared_error, _mean_squared_error, _flat, _identity,

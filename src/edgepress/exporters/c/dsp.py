@@ -193,7 +193,9 @@ def depthwise(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
     if channels is None:
         return None
     # One pitch for all such layers of the model, so that they share one copy of the code.
-    pitch = max(_pitch(graph, other) for other in graph.ops if isinstance(other, g.Conv) and is_depthwise3x3(graph, other))
+    pitch = max(
+        _pitch(graph, other) for other in graph.ops if isinstance(other, g.Conv) and is_depthwise3x3(graph, other)
+    )
     strip, rows = _strip(y.shape[1], op.stride[0], pitch)
     scratch = 2 * rows * pitch + 4 * (y.shape[2] + y.shape[2] % 2)
     fields = portable.conv_fields(graph, op)

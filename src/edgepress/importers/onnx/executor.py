@@ -85,7 +85,15 @@ class Executor:
             result = self.compute(step, inputs, environment)
         except UserError as error:
             raise _at(step, error) from error
-        except (RuntimeError, ValueError, TypeError, IndexError, KeyError, NotImplementedError, ArithmeticError) as error:
+        except (
+            RuntimeError,
+            ValueError,
+            TypeError,
+            IndexError,
+            KeyError,
+            NotImplementedError,
+            ArithmeticError,
+        ) as error:
             raise _cannot_compute(step, inputs, error) from error
         return list(result) if isinstance(result, tuple) else [result]
 

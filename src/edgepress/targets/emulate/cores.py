@@ -12,7 +12,7 @@ class Core:
     Attributes:
         gcc: flags of arm-none-eabi-gcc or riscv64-unknown-elf-gcc. zig: flags of `zig cc`.
         unicorn: CPU model of unicorn, "" if it has none. machine: qemu-system board, "" if none.
-        flash, ram: base addresses on that board. thumb: code addresses carry bit 0.
+        flash, ram: base addresses on that board. cycles: `cycles.py` models this core's pipeline.
     """
 
     name: str
@@ -23,13 +23,14 @@ class Core:
     flash: int = 0x00000000
     ram: int = 0x20000000
     riscv: bool = False
+    cycles: bool = False
 
 
 def _arm(name: str, machine: str, zig_cpu: str, unicorn: str = "", flash: int = 0, ram: int = 0x20000000) -> Core:
     # Integer code only: the soft-float ABI keeps the FPU out of prologues and spills on every core alike.
     gcc = (f"-mcpu={name}", "-mthumb", "-mfloat-abi=soft")
     zig = ("-target", "thumb-freestanding-eabi", f"-mcpu={zig_cpu}")
-    return Core(name, gcc, zig, unicorn, machine, flash, ram)
+    return Core(name, gcc, zig, unicorn, machine, flash, ram, cycles=name == "cortex-m4")
 
 
 _CORES = (

@@ -134,7 +134,7 @@ def _deployment(job: engines.Job, engine: str, image: build.Build, ran: build.Bu
     names = {layer["function"]: layer["name"] for layer in manifest["layers"] if layer["function"]}
     raw = cycles.costs(ran.image, outcome.blocks, job.core.riscv)
     layers = {
-        names.get(function, "entry"): Cost(cost.instructions // job.counted, cost.cycles // job.counted)
+        names.get(function, "entry"): Cost(cost.instructions // job.counted, cost.cycles // job.counted if job.core.cycles else 0)
         for function, cost in raw.items()
     }
     return Deployment(

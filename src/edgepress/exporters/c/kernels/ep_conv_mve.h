@@ -39,8 +39,15 @@ EP_KERNEL void ep_mve_tile(const ep_conv *p, const int8_t *const x[4], int32_t s
     const int32_t step = (p->out_c + 3) & ~3;
     const int8_t *w = p->weight;
     for (int32_t c = 0; c < p->out_c; c++, w += size) ep_mve_dot4(w, x, size, sums + c, step);
-    for (int32_t i = 0; i < count; i++, out += p->out_c)
-        ep_mve_finish(sums + i * step, p->bias, p->multiplier, p->shift, p->out_c, p->out_zero, p->low, p->high, out);
+    const int32_t zero = p->out_zero, low = p->low, high = p->high, width = p->out_c;
+    for (int32_t c = 0; c < width; c += 4) {
+        const ep_mve_channels k = ep_mve_load(p->bias + c, p->multiplier + c, p->shift + c);
+        const mve_pred16_t some = vctp32q((uint32_t)(width - c));
+        const int32_t *from = sums + c;
+        int8_t *to = out + c;
+        for (int32_t i = 0; i < count; i++, from += step, to += width)
+            vstrbq_p_s32(to, ep_mve_finish(vldrwq_s32(from), k, zero, low, high), some);
+    }
 }
 
 EP_KERNEL void ep_conv_mve(const ep_conv *p, const int8_t *in, int8_t *out, int32_t *sums) {

@@ -12,7 +12,9 @@ EP_KERNEL void ep_dense_mve(const ep_dense *p, const int8_t *in, int8_t *out) {
         int32_t sums[4];
         const int32_t count = p->out_c - c < 4 ? p->out_c - c : 4;
         ep_mve_dot4(in, rows, p->in_c, sums, 1);
-        ep_mve_finish(sums, p->bias + c, p->multiplier + c, p->shift + c, count, p->out_zero, p->low, p->high, out + c);
+        const ep_mve_channels k = ep_mve_load(p->bias + c, p->multiplier + c, p->shift + c);
+        const int32x4_t y = ep_mve_finish(vldrwq_s32(sums), k, p->out_zero, p->low, p->high);
+        vstrbq_p_s32(out + c, y, vctp32q((uint32_t)count));
     }
 }
 

@@ -17,22 +17,56 @@ EP_INLINE void ep_depthwise_mve_taps(const ep_conv *p, const int8_t *in, int32_t
         }
 }
 
+/* Sums of eight channels over all taps. */
+EP_INLINE void ep_depthwise_mve_sums(const int8_t *const *taps, int32_t count, int32_t c, const int8_t *w, int32_t width,
+                                     int32x4_t *even, int32x4_t *odd) {
+    int32x4_t e = vdupq_n_s32(0), o = e;
+    const int8_t *tap;
+    __asm__ volatile("dls lr, %[count]\n"
+                     "1:\n\t"
+                     "ldr %[tap], [%[taps]], #4\n\t"
+                     "vldrb.s16 q1, [%[w]]\n\t"
+                     "add %[tap], %[tap], %[c]\n\t"
+                     "vldrb.s16 q0, [%[tap]]\n\t"
+                     "add %[w], %[w], %[width]\n\t"
+                     "vmullb.s16 q2, q0, q1\n\t"
+                     "vmullt.s16 q3, q0, q1\n\t"
+                     "vadd.i32 %q[e], %q[e], q2\n\t"
+                     "vadd.i32 %q[o], %q[o], q3\n\t"
+                     "le lr, 1b"
+                     : [taps] "+r"(taps), [w] "+l"(w), [tap] "=&l"(tap), [e] "+w"(e), [o] "+w"(o)
+                     : [count] "r"(count), [c] "r"(c), [width] "r"(width)
+                     : "lr", "q0", "q1", "q2", "q3", "memory");
+    *even = e;
+    *odd = o;
+}
+
+/* The same for the last channels, fewer than eight. */
+EP_INLINE void ep_depthwise_mve_rest(const int8_t *const *taps, int32_t count, int32_t c, const int8_t *w, int32_t width,
+                                     int32x4_t *even, int32x4_t *odd) {
+    const mve_pred16_t some = vctp16q((uint32_t)(width - c));
+    int32x4_t e = vdupq_n_s32(0), o = e;
+    for (int32_t t = 0; t < count; t++, w += width) {
+        const int16x8_t x = vldrbq_z_s16(taps[t] + c, some), v = vldrbq_z_s16(w, some);
+        e = vaddq_s32(e, vmullbq_int_s16(x, v));
+        o = vaddq_s32(o, vmulltq_int_s16(x, v));
+    }
+    *even = e;
+    *odd = o;
+}
+
 EP_INLINE void ep_depthwise_mve_pixel(const ep_conv *p, const int8_t *const *taps, int32_t count, int8_t *out) {
-    for (int32_t c = 0; c < p->out_c; c += 8) {
-        const mve_pred16_t some = vctp16q((uint32_t)(p->out_c - c));
-        const int8_t *w = p->weight + c;
-        int32x4_t even = vldrwq_s32(p->bias + c), odd = vldrwq_s32(p->bias + c + 4);
-        for (int32_t t = 0; t < count; t++, w += p->out_c) {
-            const int16x8_t x = vldrbq_z_s16(taps[t] + c, some), v = vldrbq_z_s16(w, some);
-            even = vaddq_s32(even, vmullbq_int_s16(x, v));
-            odd = vaddq_s32(odd, vmulltq_int_s16(x, v));
-        }
-        even = ep_mve_rescale(even, vldrwq_s32(p->multiplier + c), vldrbq_s32(p->shift + c));
-        odd = ep_mve_rescale(odd, vldrwq_s32(p->multiplier + c + 4), vldrbq_s32(p->shift + c + 4));
-        even = ep_mve_clamp(vaddq_n_s32(even, p->out_zero), p->low, p->high);
-        odd = ep_mve_clamp(vaddq_n_s32(odd, p->out_zero), p->low, p->high);
+    const int32_t zero = p->out_zero, low = p->low, high = p->high, width = p->out_c;
+    const int32_t *bias = p->bias, *multiplier = p->multiplier;
+    const int8_t *shift = p->shift;
+    for (int32_t c = 0; c < width; c += 8, bias += 8, multiplier += 8, shift += 8) {
+        int32x4_t even, odd;
+        if (c + 8 <= width) ep_depthwise_mve_sums(taps, count, c, p->weight + c, width, &even, &odd);
+        else ep_depthwise_mve_rest(taps, count, c, p->weight + c, width, &even, &odd);
+        even = ep_mve_finish(even, ep_mve_load(bias, multiplier, shift), zero, low, high);
+        odd = ep_mve_finish(odd, ep_mve_load(bias + 4, multiplier + 4, shift + 4), zero, low, high);
         const int16x8_t both = vmovntq_s32(vmovnbq_s32(vdupq_n_s16(0), even), odd);
-        vstrbq_p_s16(out + c, both, some);
+        vstrbq_p_s16(out + c, both, vctp16q((uint32_t)(width - c)));
     }
 }
 

@@ -49,15 +49,20 @@ EP_INLINE void ep_mve_dot4(const int8_t *w, const int8_t *const x[4], int32_t si
     sums[3 * step] = s3;
 }
 
-/* Channels from sums to int8; arrays are padded to a multiple of 4. */
-EP_INLINE void ep_mve_finish(const int32_t *sums, const int32_t *bias, const int32_t *multiplier, const int8_t *shift,
-                             int32_t channels, int32_t zero, int32_t low, int32_t high, int8_t *out) {
-    for (int32_t c = 0; c < channels; c += 4) {
-        const int32x4_t x = vaddq_s32(vldrwq_s32(sums + c), vldrwq_s32(bias + c));
-        const int32x4_t y = ep_mve_rescale(x, vldrwq_s32(multiplier + c), vldrbq_s32(shift + c));
-        const mve_pred16_t some = vctp32q((uint32_t)(channels - c));
-        vstrbq_p_s32(out + c, ep_mve_clamp(vaddq_n_s32(y, zero), low, high), some);
-    }
+/* The constants of four channels. */
+typedef struct {
+    int32x4_t bias, multiplier, right;
+} ep_mve_channels;
+
+EP_INLINE ep_mve_channels ep_mve_load(const int32_t *bias, const int32_t *multiplier, const int8_t *shift) {
+    const ep_mve_channels k = {vldrwq_s32(bias), vldrwq_s32(multiplier), vldrbq_s32(shift)};
+    return k;
+}
+
+/* Four sums to int8 values in 32-bit lanes. */
+EP_INLINE int32x4_t ep_mve_finish(int32x4_t sums, ep_mve_channels k, int32_t zero, int32_t low, int32_t high) {
+    const int32x4_t y = ep_mve_rescale(vaddq_s32(sums, k.bias), k.multiplier, k.right);
+    return ep_mve_clamp(vaddq_n_s32(y, zero), low, high);
 }
 
 #endif

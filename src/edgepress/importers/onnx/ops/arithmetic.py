@@ -304,5 +304,3 @@ def _axes(axes: Any) -> tuple[int, ...] | None:
 def transpose(data: Numbers, perm: Any = None) -> Numbers:
     """Permute axes."""
     return np.transpose(data, perm)
-
-

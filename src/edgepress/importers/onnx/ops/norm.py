@@ -87,9 +87,7 @@ def group_norm(
 def group_norm_by_group(x: Tensor, scale: Tensor, bias: Tensor, *, num_groups: int, epsilon: float = 1e-5) -> Tensor:
     """Opset 18: scale and bias per group."""
     repeats = x.shape[1] // num_groups
-    return F.group_norm(
-        x, num_groups, scale.repeat_interleave(repeats), bias.repeat_interleave(repeats), epsilon
-    )
+    return F.group_norm(x, num_groups, scale.repeat_interleave(repeats), bias.repeat_interleave(repeats), epsilon)
 
 
 def local_response_norm(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0) -> Tensor:

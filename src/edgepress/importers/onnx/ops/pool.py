@@ -45,7 +45,9 @@ def windows(
 
 def _is_plain(amounts: Pairs, extra: list[Any], kernel: list[int]) -> bool:
     """True if torch's pooling takes the padding itself: symmetric and at most half a window."""
-    symmetric = all(not is_symbolic(a) and a == b and 0 <= a <= k // 2 for (a, b), k in zip(amounts, kernel, strict=True))
+    symmetric = all(
+        not is_symbolic(a) and a == b and 0 <= a <= k // 2 for (a, b), k in zip(amounts, kernel, strict=True)
+    )
     return symmetric and not any(is_symbolic(e) or e for e in extra)
 
 

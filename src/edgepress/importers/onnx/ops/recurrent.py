@@ -66,7 +66,9 @@ class Cell:
         """The activation functions of one direction."""
         count = len(ACTIVATIONS[self.kind])
         wanted = range(direction * count, (direction + 1) * count)
-        return [_activation(self.names()[i], _at(self.activation_alpha, i), _at(self.activation_beta, i)) for i in wanted]
+        return [
+            _activation(self.names()[i], _at(self.activation_alpha, i), _at(self.activation_beta, i)) for i in wanted
+        ]
 
     def torch_has_it(self) -> bool:
         """True if torch's recurrence computes the same."""
@@ -303,7 +305,5 @@ FLAT_WEIGHTS = tuple(range(4, 12))
 
 OPERATORS: Operators = {
     **{kind: Operator(recurrent(kind), known=(4,), weights=(1, 2, 3, 7)) for kind in GATES},
-    **{
-        f"edgepress::{kind}": Operator(fused_layer(kind), known=(1,), weights=FLAT_WEIGHTS) for kind in GATES
-    },
+    **{f"edgepress::{kind}": Operator(fused_layer(kind), known=(1,), weights=FLAT_WEIGHTS) for kind in GATES},
 }

@@ -41,7 +41,9 @@ def stft(
 ) -> Tensor:
     """Short-time Fourier transform: (B, L[, 1]) -> (B, frames, bins, 2)."""
     held = signal.squeeze(-1) if signal.dim() == 3 and signal.shape[-1] == 1 else signal
-    length = int(frame.reshape(-1)[0]) if frame is not None else window.shape[0] if window is not None else held.shape[1]
+    length = (
+        int(frame.reshape(-1)[0]) if frame is not None else window.shape[0] if window is not None else held.shape[1]
+    )
     if held.dim() == 3:
         held = torch.view_as_complex(held.contiguous())
     frames = held.unfold(1, length, int(step.reshape(-1)[0]))

@@ -9,7 +9,13 @@ from torch import Tensor
 from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.values import Numbers, Unsupported
 
-GRID_MODES = {"linear": "bilinear", "bilinear": "bilinear", "nearest": "nearest", "cubic": "bicubic", "bicubic": "bicubic"}
+GRID_MODES = {
+    "linear": "bilinear",
+    "bilinear": "bilinear",
+    "nearest": "nearest",
+    "cubic": "bicubic",
+    "bicubic": "bicubic",
+}
 
 
 def affine_grid(theta: Tensor, size: Numbers, align_corners: int = 0) -> Tensor:
@@ -49,9 +55,7 @@ def roi_align(
     return torch.stack(pooled)
 
 
-def _pool_region(
-    x: Tensor, roi: Tensor, out: tuple[int, int], ratio: int, mode: str, at_least_one: bool
-) -> Tensor:
+def _pool_region(x: Tensor, roi: Tensor, out: tuple[int, int], ratio: int, mode: str, at_least_one: bool) -> Tensor:
     left, top, right, bottom = roi
     width, height = right - left, bottom - top
     if at_least_one:
