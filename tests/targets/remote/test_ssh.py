@@ -147,6 +147,7 @@ def test_external_data_travels_along(server, tmp_path):
     session.close()
 
 
+@pytest.mark.slow
 def test_energy_is_read_over_there(server, artifact, monkeypatch):
     """The far side's vcgencmd is a script on its PATH: 5 W, idle or not, so the runs cannot be told from idle."""
     program = server.folder / "bin" / "vcgencmd"
