@@ -28,6 +28,9 @@ def gate(
         list[str] | None, typer.Option(metavar="LIMIT", help="E.g. 'latency_ms<=5', 'latency_ms<=1.05x'; repeatable.")
     ] = None,
     target: Annotated[str, typer.Option(help="Where a model file is timed.")] = "local-cpu",
+    retime: Annotated[
+        bool, typer.Option("--retime", help="Time a run's models anew, until the verdict is clear.")
+    ] = False,
     seconds: Annotated[float, typer.Option(min=0.0, help="Time for measuring until the verdict is clear.")] = 60.0,
     false_alarm_rate: Annotated[
         float, typer.Option(min=1e-6, max=0.5, help="Accepted chance of a false alarm.")
@@ -48,10 +51,11 @@ def gate(
     reference = _committed(baseline)
     if against:
         evidence = _with_rival(evidence, against)
-    if _needs_timing(evidence, asked, subject):
-        from edgepress_cli.timing import judge_with_timing
+    if retime or _needs_timing(evidence, asked, subject):
+        from edgepress_cli.timing import artifacts_of, judge_with_timing
 
-        evidence, judgement = judge_with_timing(evidence, asked, reference, target, seconds, false_alarm_rate)
+        files = artifacts_of(evidence, subject)
+        evidence, judgement = judge_with_timing(evidence, files, asked, reference, target, seconds, false_alarm_rate)
     else:
         from edgepress.gate.judge import judge
 

@@ -8,6 +8,7 @@ passes through typer.
 from __future__ import annotations
 
 import functools
+import io
 import os
 import sys
 import warnings
@@ -158,4 +159,7 @@ def entry() -> None:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     # torch copies its own trees in a way that it has deprecated itself: nothing a user could mend.
     warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no ✓ shows ? and lives
     sys.exit(main())

@@ -1,9 +1,9 @@
-"""Timing of bare model files for `edgepress gate`: in turns, until the verdict is clear or the time is over."""
+"""Timing of models for `edgepress gate`: in turns, until the verdict is clear or the time is over."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,15 +14,26 @@ if TYPE_CHECKING:
     from edgepress.measure.record import Environment, Evidence, Measurement, Subject
 
 
+def artifacts_of(evidence: Evidence, subject: Path) -> dict[str, Path]:
+    """Role -> file of the models that the evidence names; a run names them relative to its folder."""
+    root = subject if subject.is_dir() else subject.parent if subject.suffix == ".json" else Path()
+    subjects = {"baseline": evidence.baseline, "compressed": evidence.compressed}
+    return {role: root / one.artifact for role, one in subjects.items() if one.artifact}
+
+
 def judge_with_timing(
     evidence: Evidence,
+    artifacts: Mapping[str, Path],
     budgets: Sequence[Budget],
     reference: Reference | None,
     target: str,
     seconds: float,
     false_alarm_rate: float,
 ) -> tuple[Evidence, Judgement]:
-    """Evidence with latencies of the model (and of its baseline, if that is a file), and the judgement.
+    """Evidence with fresh latencies, and the judgement.
+
+    Args:
+        artifacts: role ("baseline", "compressed") -> file.
 
     Raises:
         UserError, MissingTool, ToolError: the target is unknown, its runtime is missing, or it refuses a model.
@@ -32,8 +43,6 @@ def judge_with_timing(
     from edgepress.measure.environment import describe
     from edgepress.targets import load
 
-    subjects = {"baseline": evidence.baseline, "compressed": evidence.compressed}
-    artifacts = {role: Path(subject.artifact) for role, subject in subjects.items() if subject.artifact}
     place = describe()
     with Duel(artifacts, load(target)) as duel:
 
@@ -56,6 +65,7 @@ def _with_latencies(evidence: Evidence, latencies: dict[str, Measurement], place
 def with_latency(evidence: Evidence, role: str, latency: Measurement, place: Environment) -> Evidence:
     """The evidence with a fresh latency of its "baseline" or "compressed" subject, taken at `place`."""
     subject: Subject = getattr(evidence, role)
-    others = tuple(m for m in subject.measurements if (m.name, m.target) != (latency.name, latency.target))
+    # Percentiles recorded earlier would no longer belong to these samples.
+    others = tuple(m for m in subject.measurements if m.target != latency.target or not m.name.startswith("latency"))
     timed = subject.model_copy(update={"measurements": (*others, latency)})
     return evidence.model_copy(update={role: timed, "environment": place})

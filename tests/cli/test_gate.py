@@ -189,6 +189,25 @@ def test_two_models_are_timed_in_turns(edgepress: Run, place: Path) -> None:
     assert 0.3 < verdict["value"] < 3
 
 
+def test_a_terminal_without_unicode(edgepress: Run, place: Path) -> None:
+    done = edgepress("gate", "model.onnx", "--max-size", "20kB", cwd=place, env={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == PASS, done.stderr
+    assert "? pass" in done.stdout
+
+
+def test_a_run_is_timed_anew(edgepress: Run, place: Path, tmp_path: Path) -> None:
+    """The recorded latencies of both models are one millisecond; these two take a few microseconds."""
+    paths = {"baseline": "../model.onnx", "compressed": "../bigger.onnx"}
+    subjects = {role: getattr(evidence(), role).model_copy(update={"artifact": path}) for role, path in paths.items()}
+    run = place / "retimed"
+    run.mkdir()
+    (run / "evidence.json").write_text(evidence(**subjects).model_dump_json())
+    words = ("gate", "retimed", "--limit", "latency_ms@local-cpu<=0.9")
+    assert edgepress(*words, cwd=place).returncode == INCONCLUSIVE
+    done = edgepress(*words, "--retime", "--seconds", 20, cwd=place)
+    assert done.returncode == PASS, done.stdout + done.stderr
+
+
 def test_outputs_for_machines(edgepress: Run, place: Path, tmp_path: Path) -> None:
     junit, markdown = tmp_path / "j.xml", tmp_path / "m.md"
     words = ("gate", "run", "--budgets", "breaks.yaml", "--json", "--junit", junit, "--markdown", markdown)

@@ -15,7 +15,7 @@ from edgepress.gate.budget import Budget
 from edgepress.gate.judge import judge
 from edgepress.gate.verdict import Judgement, Verdict
 from edgepress.gate.wording import quantity
-from edgepress.measure.record import Evidence
+from edgepress.measure.record import Evidence, Measurement
 from edgepress.report.changes import changes
 from edgepress.report.document import document, schema, to_json
 from edgepress.report.files import write_text
@@ -129,6 +129,11 @@ def test_differences_within_the_noise_are_not_coloured(evidence: Evidence) -> No
     assert rows["accuracy"].direction == "unclear"
     assert rows["latency_ms"].direction == rows["size_bytes"].direction == "better"
     assert rows["energy_mj"].direction == "unknown"
+    one = Measurement(name="load_ms", value=40, unit="ms", n=5)
+    both = {"baseline": (one,), "compressed": (one.model_copy(update={"value": 47}),)}
+    subjects = {name: getattr(evidence, name).model_copy(update={"measurements": m}) for name, m in both.items()}
+    load = next(r for r in changes(evidence.model_copy(update=subjects)) if r.metric == "load_ms")
+    assert (load.direction, load.remark) == ("unclear", "n = 5: no interval")
     assert (rows["size_bytes"].difference, rows["latency_ms"].difference) == ("5.85x smaller", "2.86x faster")
 
 

@@ -163,6 +163,18 @@ def test_scarce_evidence_still_makes_a_page() -> None:
         assert absent not in text
 
 
+def test_several_targets_are_told_apart(evidence: Evidence, judgement: Judgement) -> None:
+    def doubled(subject: Subject) -> Subject:
+        copies = [
+            m.model_copy(update={"target": at}) for at in ("local-cpu", "raspberry-pi-5") for m in subject.measurements
+        ]
+        return subject.model_copy(update={"measurements": tuple(copies)})
+
+    both = {"baseline": doubled(evidence.baseline), "compressed": doubled(evidence.compressed)}
+    text = Page(render_html(evidence.model_copy(update=both), judgement)).text
+    assert "Latency (raspberry-pi-5)" in text and "Latency (local-cpu)" in text and "Quality against cost" in text
+
+
 def test_what_is_written_and_its_schema(evidence: Evidence, judgement: Judgement, tmp_path: Path) -> None:
     paths = write(evidence, judgement, tmp_path / "new" / "folder")
     assert [path.name for path in paths] == ["report.html", "report.md", "report.json"]

@@ -12,7 +12,7 @@ from edgepress.measure.record import Evidence, Measurement
 from edgepress.report.compare import Contender, before_and_after, class_rows, fronts, layer_rows, metric_rows
 from edgepress.report.compare_page import compare_html, compare_json, compare_markdown
 from edgepress.report.plots import Point, front, gauge, pareto
-from edgepress.report.view import heat_columns, heat_rows
+from edgepress.report.view import heat_columns, heat_rows, pareto_points
 from edgepress.report.view import layer_rows as layers_of
 
 coordinates = st.tuples(st.text(max_size=8), st.floats(1e-3, 1e9), st.floats(-10, 10))
@@ -68,6 +68,25 @@ def test_layers_are_matched_by_name(evidence: Evidence) -> None:
     assert rows[first.name].kept == "removed"
 
 
+def test_layers_that_lost_their_names_are_matched_by_position(evidence: Evidence) -> None:
+    nameless = tuple(
+        layer.model_copy(update={"name": f"conv_{i}"}) for i, layer in enumerate(evidence.compressed.layers)
+    )
+    weights = tuple(layer.model_copy(update={"macs": 0, "op": "dequantize"}) for layer in evidence.compressed.layers)
+    mixed = [layer for pair in zip(weights, nameless, strict=True) for layer in pair]
+    compressed = evidence.compressed.model_copy(update={"layers": tuple(mixed)})
+    assert layers_of(evidence.model_copy(update={"compressed": compressed})) == layers_of(evidence)
+
+
+def test_steps_that_moved_nothing_are_not_drawn(evidence: Evidence) -> None:
+    labels = [point.label for point in pareto_points(evidence, "macs")]
+    assert labels == ["baseline", "01-prune", "02-recover", "03-quantize", "compressed"]
+    idle = evidence.steps[1].model_copy(update={"name": "idle", "before": evidence.steps[1].after})
+    assert "idle" not in [
+        p.label for p in pareto_points(evidence.model_copy(update={"steps": (*evidence.steps, idle)}), "macs")
+    ]
+
+
 @pytest.fixture(scope="module")
 def contenders(evidence: Evidence) -> list[Contender]:
     """The run, the same with a tenth more latency, and a far smaller but worse one."""
@@ -119,6 +138,7 @@ def test_another_machine_is_shown_and_not_compared(contenders: list[Contender]) 
     moved = Contender("b", contenders[1].evidence.model_copy(update={"environment": place}))
     cell = {r.label: r.cells for r in metric_rows([contenders[0], moved], together=False)}["Latency (local-cpu)"][1]
     assert (cell.versus, cell.interval) == ("", "another machine class")
+    assert {front.cost for front in fronts([contenders[0], moved])} == {"Size", "Multiply-accumulates"}
 
 
 def test_a_run_against_its_own_baseline_is_paired(evidence: Evidence) -> None:

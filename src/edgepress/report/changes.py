@@ -3,7 +3,7 @@
 import math
 from typing import Literal, NamedTuple
 
-from edgepress.gate.finding import outcome_drop
+from edgepress.gate.finding import is_exact, outcome_drop
 from edgepress.gate.metrics import ACCURACY_NAMES, find
 from edgepress.gate.wording import quantity
 from edgepress.measure.record import Evidence, Measurement, PairedOutcomes
@@ -11,6 +11,8 @@ from edgepress.report.names import title
 
 Direction = Literal["better", "worse", "same", "unclear", "unknown"]
 """`unclear`: the difference lies within the noise; colour would promise more than the data hold."""
+
+WITHIN_NOISE = "within the noise"
 
 COSTS = ("macs", "params", "weight_bytes")
 """Counted around every step; what else a step reports is the task's quality."""
@@ -38,16 +40,20 @@ class Change(NamedTuple):
     interval: str
     method: str
     source: str
+    remark: str = ""
 
 
 def changes(evidence: Evidence) -> list[Change]:
-    """All metrics of either subject, in the order of the compressed one; params and MACs from the layers if need be."""
+    """All metrics of either subject, quality first; params and MACs from the layers if need be."""
     subjects = (evidence.compressed, evidence.baseline)
     keys = dict.fromkeys((m.name, m.target) for subject in subjects for m in subject.measurements)
     keys |= dict.fromkeys((name, "") for name in ("params", "macs") if not any(key[0] == name for key in keys))
     pairs = ((key, [find(subject, evidence, *key) for subject in reversed(subjects)]) for key in keys)
     rows = [_change(name, target, before, after) for (name, target), (before, after) in pairs if before or after]
-    return [_paired(row, evidence.paired) if evidence.paired and row.metric in ACCURACY_NAMES else row for row in rows]
+    judged = [
+        _paired(row, evidence.paired) if evidence.paired and row.metric in ACCURACY_NAMES else row for row in rows
+    ]
+    return sorted(judged, key=lambda row: row.metric != quality(evidence))
 
 
 def _paired(row: Change, outcomes: PairedOutcomes) -> Change:
@@ -55,7 +61,7 @@ def _paired(row: Change, outcomes: PairedOutcomes) -> Change:
     _, low, high = outcome_drop(outcomes, 0.025).interval
     clear = low is not None and high is not None and not low <= 0 <= high
     direction: Direction = ("worse" if low and low > 0 else "better") if clear else "unclear"
-    return row._replace(direction=direction)
+    return row._replace(direction=direction, remark="" if clear else WITHIN_NOISE)
 
 
 def tiles(rows: list[Change], quality_name: str) -> list[Change]:
@@ -77,6 +83,7 @@ def quality(evidence: Evidence) -> str:
 def _change(name: str, target: str, before: Measurement | None, after: Measurement | None) -> Change:
     one = after or before
     assert one is not None
+    doubt = _doubt(before, after)
     first, second = (side.value if side else None for side in (before, after))
     return Change(
         metric=name,
@@ -84,12 +91,13 @@ def _change(name: str, target: str, before: Measurement | None, after: Measureme
         before=_in_words(before),
         after=_in_words(after),
         difference=_difference(one.unit, first, second),
-        direction="unclear" if _overlap(before, after) else _direction(one, first, second),
+        direction="unclear" if doubt else _direction(one, first, second),
         ratio=second / first if first and second is not None and first > 0 else None,
         shift=_shift(one.unit, first, second),
         interval=_interval(after),
         method=one.method or one.reason,
         source=one.source if one.value is not None else "unknown",
+        remark=doubt,
     )
 
 
@@ -101,10 +109,17 @@ def _in_words(measurement: Measurement | None) -> str:
     return quantity(measurement.value, measurement.unit)
 
 
-def _overlap(before: Measurement | None, after: Measurement | None) -> bool:
-    """Whether the 95 % intervals of both overlap."""
-    ends = [end for side in (before, after) if side for end in (side.low, side.high) if end is not None]
-    return len(ends) == 4 and max(ends[0], ends[2]) <= min(ends[1], ends[3])
+def _doubt(before: Measurement | None, after: Measurement | None) -> str:
+    """Why a difference may be luck; "" if it is not."""
+    if before is None or after is None or before.value in (None, after.value) or after.value is None:
+        return ""
+    if is_exact(before) and is_exact(after):
+        return ""
+    ends = [(side.low, side.high) for side in (before, after) if side.low is not None and side.high is not None]
+    if len(ends) < 2:
+        return f"n = {after.n}: no interval"
+    (low, high), (other_low, other_high) = ends
+    return WITHIN_NOISE if max(low, other_low) <= min(high, other_high) else ""
 
 
 def _interval(measurement: Measurement | None) -> str:

@@ -10,7 +10,7 @@ from edgepress.measure.record import ClassOutcome, Evidence, Measurement, Paired
 from edgepress.report.changes import quality
 from edgepress.report.names import title
 from edgepress.report.plots import Point, front
-from edgepress.report.view import PARETO_COSTS
+from edgepress.report.view import PARETO_COSTS, first_target, layers_by_name, renamed_by_position
 
 ERROR_RATE = 0.025
 
@@ -152,7 +152,8 @@ def _of_baseline(group: ClassOutcome) -> ClassOutcome:
 
 def layer_rows(contenders: Sequence[Contender], most: int = 40) -> list[Row]:
     """MACs (or parameters) per layer, the first contender's costliest layers first."""
-    tables = [{layer.name: layer for layer in c.subject.layers} for c in contenders]
+    named = [layers_by_name(c.subject.layers) for c in contenders]
+    tables = [named[0], *(renamed_by_position(named[0], table) for table in named[1:])]
     cost = "macs" if any(layer.macs for table in tables for layer in table.values()) else "params"
     costs = [{name: int(getattr(layer, cost)) for name, layer in table.items()} for table in tables]
     names = sorted(dict.fromkeys(name for table in costs for name in table), key=lambda n: -costs[0].get(n, 0))
@@ -183,7 +184,10 @@ def _class_cell(group: ClassOutcome | None) -> Cell:
 
 
 def fronts(contenders: Sequence[Contender]) -> list[Front]:
-    """For each cost that at least two contenders know beside their quality: the points, and who is on the front."""
+    """For each cost that at least two contenders know beside their quality: the points, and who is on the front.
+
+    Timings of another machine class than the first contender's are left out.
+    """
     metric = next((name for c in contenders if (name := quality(c.evidence))), "")
     drawn = [_front(contenders, cost, metric) for cost in PARETO_COSTS] if metric else []
     return [one for one in drawn if one is not None]
@@ -192,9 +196,11 @@ def fronts(contenders: Sequence[Contender]) -> list[Front]:
 def _front(contenders: Sequence[Contender], cost: str, metric: str) -> Front | None:
     points, higher = [], True
     for contender in contenders:
-        target = next((m.target for m in contender.subject.measurements if m.name == cost), "")
-        x, y = find(contender.subject, None, cost, target), find(contender.subject, None, metric)
-        if x and y and x.value and x.value > 0 and y.value is not None:
+        targets = [first_target(contender.evidence, name) for name in (cost, metric)]
+        x, y = (find(contender.subject, None, name, at) for name, at in zip((cost, metric), targets, strict=True))
+        if _comparable(contenders[0], contender, x, x) or y is None:
+            continue
+        if x and x.value and x.value > 0 and y.value is not None:
             points.append(Point(contender.label, x.value, y.value))
             higher = y.better == "higher"
     if len(points) < 2:

@@ -17,6 +17,7 @@ from edgepress.report.view import (
     PARETO_COSTS,
     GroupRow,
     energies,
+    first_target,
     group_rows,
     heat_columns,
     heat_rows,
@@ -81,7 +82,7 @@ def _sections(evidence: Evidence, judgement: Judgement, facts: dict[str, Any]) -
 
 def _plots(evidence: Evidence) -> list[Markup]:
     metric = quality(evidence)
-    measured = find(evidence.compressed, evidence, metric) if metric else None
+    measured = find(evidence.compressed, evidence, metric, first_target(evidence, metric)) if metric else None
     higher = measured is None or measured.better == "higher"
     drawn = [(cost, pareto_points(evidence, cost)) for cost in PARETO_COSTS] if metric else []
     return [pareto(points, title(cost), title(metric), higher_is_better=higher) for cost, points in drawn if points]

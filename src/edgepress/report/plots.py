@@ -167,7 +167,7 @@ def _labels(marks: Sequence[tuple[str, float, float]]) -> list[str]:
     taken = [(x - 6, y - 6, x + 6, y + 6) for _, x, y in marks]
     parts = []
     for text, x, y in marks:
-        width = 6.6 * len(text)
+        width = 7.3 * len(text)
         left = min(max(x - width / 2, LEFT + 2), WIDTH - width - 2)
         spots = [(left, y + shift, left + width, y + shift + 13) for shift in (-21, 8, -35, 22, -49, 36, -63, 50)]
         box = next((spot for spot in spots if not any(_hit(spot, other) for other in taken)), spots[0])

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from edgepress.gate.finding import outcome_drop
 from edgepress.gate.metrics import find
 from edgepress.gate.wording import quantity
-from edgepress.measure.record import ClassOutcome, Evidence, LayerCost, Measurement, RefusalRecord, StepRecord
+from edgepress.measure.record import ClassOutcome, Evidence, LayerCost, Measurement, RefusalRecord, StepRecord, Subject
 from edgepress.report.changes import COSTS, quality
 from edgepress.report.names import title
 from edgepress.report.plots import Point
@@ -57,12 +57,31 @@ class HeatRow(NamedTuple):
 
 def layer_rows(evidence: Evidence) -> list[LayerRow]:
     """Layers by falling cost before compression; at most 40."""
-    before = {layer.name: layer for layer in evidence.baseline.layers}
-    after = {layer.name: layer for layer in evidence.compressed.layers}
+    before, after = layers_by_name(evidence.baseline.layers), layers_by_name(evidence.compressed.layers)
+    after = renamed_by_position(before, after)
     cost = "macs" if any(layer.macs for layer in before.values()) else "params"
     names = sorted(dict.fromkeys([*before, *after]), key=lambda name: -_cost(before.get(name), cost))
     top = max((_cost(layer, cost) for layer in (*before.values(), *after.values())), default=0) or 1
     return [_layer_row(name, before.get(name), after.get(name), cost, top) for name in names[:MAX_LAYERS]]
+
+
+def layers_by_name(layers: Sequence[LayerCost]) -> dict[str, LayerCost]:
+    """Layers by name in program order; of several nodes with one name (weights, their user) the one that works."""
+    found: dict[str, LayerCost] = {}
+    for layer in layers:
+        if layer.name not in found or layer.macs > found[layer.name].macs:
+            found[layer.name] = layer
+    return found
+
+
+def renamed_by_position(before: Mapping[str, LayerCost], after: dict[str, LayerCost]) -> dict[str, LayerCost]:
+    """`after` under the names of `before` where a rewrite lost the names: the n-th working layer is the n-th, provided
+    that both have the same sequence of operations."""
+    first, second = ([layer for layer in table.values() if layer.macs] for table in (before, after))
+    named = sum(layer.name in before for layer in second)
+    if 2 * named >= len(second) or [layer.op for layer in first] != [layer.op for layer in second]:
+        return after
+    return {old.name: new for old, new in zip(first, second, strict=True)}
 
 
 def _cost(layer: LayerCost | None, cost: str) -> int:
@@ -149,27 +168,24 @@ def energies(evidence: Evidence) -> list[tuple[str, Measurement]]:
 
 
 def pareto_points(evidence: Evidence, cost: str) -> list[Point]:
-    """Baseline, every step that reports both axes, and the compressed model."""
+    """Baseline, every step that reports both axes and moved on either, and the compressed model."""
     metric = quality(evidence)
     steps = [
         Point(step.name, step.after[cost], step.after[metric], "step")
         for step in evidence.steps
         if cost in step.after and metric in step.after
     ]
-    ends = [
-        (subject, kind, find(subject, evidence, cost, _target(evidence, cost)), find(subject, evidence, metric))
-        for subject, kind in ((evidence.baseline, "baseline"), (evidence.compressed, "compressed"))
-    ]
-    first, last = ([_point(kind, x, y)] if _known(x) and _known(y) else [] for _, kind, x, y in ends)
-    points = [p for p in (*first, *steps, *last) if p is not None and p.x > 0]
-    return points if len(points) > 1 else []
+    first = _measured_point(evidence, evidence.baseline, "baseline", (cost, metric))
+    last = _measured_point(evidence, evidence.compressed, "compressed", (cost, metric))
+    points = [p for p in (first, last, *steps) if p is not None and p.x > 0]
+    places = [(f"{p.x:.3g}", f"{p.y:.4g}") for p in points]
+    distinct = [p for i, p in enumerate(points) if places[i] not in places[:i]]
+    order = {"baseline": 0, "step": 1, "compressed": 2}
+    return sorted(distinct, key=lambda p: order[p.kind]) if len(distinct) > 1 else []
 
 
-def _known(measurement: Measurement | None) -> bool:
-    return measurement is not None and measurement.value is not None
-
-
-def _point(kind: str, x: Measurement | None, y: Measurement | None) -> Point | None:
+def _measured_point(evidence: Evidence, subject: Subject, kind: str, names: tuple[str, str]) -> Point | None:
+    x, y = (find(subject, evidence, name, first_target(evidence, name)) for name in names)
     if x is None or y is None or x.value is None or y.value is None:
         return None
     return Point(kind, x.value, y.value, kind, _ends(x), _ends(y))
@@ -181,6 +197,6 @@ def _ends(measurement: Measurement) -> tuple[float, float] | None:
     return measurement.low, measurement.high
 
 
-def _target(evidence: Evidence, metric: str) -> str:
+def first_target(evidence: Evidence, metric: str) -> str:
     """The first target the metric was measured on."""
     return next((m.target for m in evidence.compressed.measurements if m.name == metric), "")
