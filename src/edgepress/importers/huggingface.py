@@ -107,9 +107,9 @@ def _class_of(source: str, config: Any, transformers: Any) -> Any:
                         expected="an encoder or a decoder alone")  # fmt: skip
     found = getattr(transformers, names[0], None) if names else None
     if found is None:
-        raise UserError(f"cannot tell what kind of network {source} holds", found=", ".join(names) or "no architectures",
+        raise UserError(f"{source} does not say what kind of network it is", found=", ".join(names) or "nothing",
                         expected="an architecture that transformers knows, in config.json",
-                        fix="set `architectures` in config.json, e.g. [\"BertForSequenceClassification\"]")  # fmt: skip
+                        fix="set `architectures` in config.json, e.g. BertForSequenceClassification")  # fmt: skip
     return found
 
 
