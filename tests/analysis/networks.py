@@ -250,6 +250,10 @@ def volume() -> nn.Module:
     return Function(forward, inner=inner, norm=nn.BatchNorm3d(8), up=up, head=nn.Linear(6, 5))
 
 
+def instance_normed() -> nn.Module:
+    return nn.Sequential(conv(3, 8), nn.InstanceNorm2d(8, affine=True), nn.ReLU(), conv(8, 6), head(6))
+
+
 def narrowed() -> nn.Module:
     def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
         y = torch.relu(m.stem(x)).flip(3)
@@ -269,7 +273,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     for f in (
         plain, flat, flat_view, residual, padded_shortcut, dense, chunked, gated, depthwise, grouped, many_groups,
         squeeze_excite, shuffled, u_net, super_resolution, group_normed, lstm, lstm_projected, gru_bidirectional, rnn,
-        transformer, chunked_transformer, grouped_query, volume, sequence, narrowed,
+        transformer, chunked_transformer, grouped_query, volume, sequence, narrowed, instance_normed,
     )
 }  # fmt: skip
 

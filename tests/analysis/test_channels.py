@@ -40,8 +40,9 @@ EXPECTED = {
     "chunked_transformer": {"embed.weight": 12, "qkv.weight": 3, "wide.weight": 20},
     "grouped_query": {"embed.weight": 16, "query.weight": 2, "wide.weight": 20},
     "volume": {"inner.weight": 4, "up.weight": 3},
-    # the two that nobody reads, channels 2 to 6, and 7 to 9 are told apart
-    "narrowed": {"stem.weight": 2, "stem.weight#2": 5, "stem.weight#3": 3},
+    # the two that nobody reads are told apart from the others
+    "narrowed": {"stem.weight": 2, "stem.weight#2": 8},
+    "instance_normed": {"0.weight": 8, "3.weight": 6},
     "sequence": {"1.weight": 8, "3.weight": 6},
 }
 

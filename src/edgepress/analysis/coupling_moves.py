@@ -181,7 +181,7 @@ def flip(trace: Trace, node: Node) -> Layout:
 
 
 def metadata_check(trace: Trace, node: Node) -> Layout:
-    """An assertion about dtype or device has no result and does not mind the number of channels; one about sizes does."""
+    """An assertion about dtype or device has no result and does not mind how many channels there are; sizes do."""
     bound = arguments(node)
     if bound["size"] is not None or bound["stride"] is not None:
         trace.freeze_layout(trace.layout(bound["a"]), node.name, "asserts this size", "an assertion without sizes")
