@@ -258,11 +258,15 @@ def _number(value: float | None) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("folders", type=Path, nargs="+", help="folders of .onnx files, or such files")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    results = [try_file(path) for folder in arguments.folders for path in sorted(folder.rglob("*.onnx"))]
+    paths = [p for given in arguments.folders for p in ([given] if given.is_file() else sorted(given.rglob("*.onnx")))]
+    results = []
+    for path in paths:
+        results.append(try_file(path))
+        print(path.name, "ok" if results[-1].matches else results[-1].reason, file=sys.stderr)
     environment = {
         "onnxruntime": onnxruntime.__version__,
         "torch": torch.__version__,
