@@ -9,10 +9,10 @@ PIP_FLAGS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint types unit shape clean
+.PHONY: help setup quickstart families test lint types unit shape arm64 clean
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "edgepress needs Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
@@ -24,6 +24,10 @@ setup: $(VENV)/.ready  ## a virtual environment with pinned installs
 
 quickstart: setup  ## prune, distill, quantize, export, measure and judge a small trained network
 	$(BIN)/edgepress run recipes/quickstart.yaml
+
+families: setup  ## every family of networks through the whole pipeline: docs/families.md (some need EDGEPRESS_DATA)
+	$(BIN)/python recipes/families/prepare.py
+	$(BIN)/python benchmarks/families/run.py
 
 test: lint types shape unit  ## everything CI checks
 
@@ -39,6 +43,10 @@ shape: setup  ## sizes of functions and files, and the limits they keep
 
 unit: setup
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+arm64: setup  ## the arm64 build of onnxruntime in emulation: its answers against this machine's
+	$(BIN)/python scripts/arm64_tree.py
+	$(BIN)/python -m pytest tests/targets/remote/test_qemu.py -v
 
 clean:  ## remove what the targets above made
 	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

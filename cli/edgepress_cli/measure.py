@@ -10,7 +10,6 @@ import typer
 if TYPE_CHECKING:
     import numpy as np
 
-    from edgepress.measure.record import Environment
     from edgepress.measure.survey import Survey
 
 
@@ -21,11 +20,12 @@ def measure(
     batch: Annotated[int, typer.Option(min=1, help="Batch size of made-up inputs.")] = 1,
     runs: Annotated[int, typer.Option(min=1, help="Timed runs per artifact.")] = 200,
     cold_starts: Annotated[int, typer.Option(min=0, help="Fresh processes per artifact, for memory and load.")] = 5,
+    callers: Annotated[int, typer.Option(min=0, help="Measure throughput with so many callers at once.")] = 0,
+    energy: Annotated[bool, typer.Option(help="Use the target's energy meters.")] = True,
     seed: Annotated[int, typer.Option(help="Of made-up inputs and of the order of runs.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Size, latency, memory and cold start of artifacts on a target."""
-    from edgepress.measure.environment import describe
     from edgepress.measure.survey import survey
     from edgepress.targets import load
 
@@ -35,14 +35,15 @@ def measure(
         inputs=None if inputs is None else _read_inputs(inputs),
         batch=batch,
         runs=runs,
+        energy=energy,
         cold_starts=cold_starts,
+        callers=callers,
         seed=seed,
     )
-    environment = describe(result.warnings)
     if as_json:
-        _print_json(result, environment)
+        _print_json(result)
     else:
-        _print_table(result, environment)
+        _print_table(result)
 
 
 def _named(artifacts: list[Path]) -> dict[str, Path]:
@@ -69,14 +70,16 @@ def _read_inputs(path: Path) -> dict[str, np.ndarray]:
         ) from None
 
 
-def _print_json(result: Survey, environment: Environment) -> None:
+def _print_json(result: Survey) -> None:
     import json
 
     artifacts = {name: [m.model_dump(mode="json") for m in measurements] for name, measurements in result.items()}
-    typer.echo(json.dumps({"artifacts": artifacts, "environment": environment.model_dump(mode="json")}, indent=1))
+    typer.echo(
+        json.dumps({"artifacts": artifacts, "environment": result.environment.model_dump(mode="json")}, indent=1)
+    )
 
 
-def _print_table(result: Survey, environment: Environment) -> None:
+def _print_table(result: Survey) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -90,6 +93,7 @@ def _print_table(result: Survey, environment: Environment) -> None:
             table.add_row(name, m.name, value, interval, str(m.n))
     console = Console(width=None if Console().is_terminal else 110, markup=False)
     console.print(table)
+    environment = result.environment
     typer.echo(f"\n{environment.cpu}, {environment.cores} cores ({environment.machine_class})")
     for warning in environment.warnings:
         typer.echo(f"warning: {warning}")

@@ -44,7 +44,7 @@ def test_json_with_inputs_from_a_file(relu, tmp_path):
     np.savez(tmp_path / "x.npz", x=np.zeros((7, 3), np.float32))
     data = json.loads(run(relu, "--runs", 5, "--cold-starts", 0, "--inputs", tmp_path / "x.npz", "--json"))
     names = [m["name"] for m in data["artifacts"]["relu.onnx"]]
-    assert names == ["size_bytes", "compressed_bytes", "latency_ms"]
+    assert names[:3] == ["size_bytes", "compressed_bytes", "latency_ms"]
     assert data["environment"]["machine_class"]
 
 
@@ -54,6 +54,33 @@ def test_files_of_one_name_are_told_apart(relu, tmp_path):
     other.write_bytes(relu.read_bytes())
     data = json.loads(run(relu, other, "--runs", 2, "--cold-starts", 0, "--json"))
     assert list(data["artifacts"]) == [str(relu), str(other)]
+
+
+def test_throughput_on_request(relu):
+    data = json.loads(run(relu, "--runs", 2, "--cold-starts", 0, "--no-energy", "--callers", 2, "--json"))
+    assert [m["name"] for m in data["artifacts"]["relu.onnx"]][-1] == "throughput_per_s"
+
+
+def test_energy_is_left_out_on_request(relu):
+    data = json.loads(run(relu, "--runs", 2, "--cold-starts", 0, "--no-energy", "--json"))
+    assert not [m for m in data["artifacts"]["relu.onnx"] if "energy" in m["name"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["none.onnx"], 2, "no artifact at none.onnx"),
+        (["{relu}", "--target", "lokal-cpu"], 2, "did you mean local-cpu"),
+        (["{relu}", "--runs", "0"], 2, "0"),
+        (["{relu}", "--target", "tensorrt"], 2, "tensorrt cannot run relu.onnx"),
+        (["{relu}", "--target", "cuda"], 4, "CUDAExecutionProvider"),
+    ],
+)
+def test_exit_codes(relu, edgepress, arguments, code, words):
+    done = edgepress("measure", *(argument.format(relu=relu) for argument in arguments))
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert not done.stdout
 
 
 @pytest.mark.parametrize("content", [b"", b"text", None])

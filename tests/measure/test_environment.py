@@ -1,7 +1,14 @@
-from edgepress.measure import environment
-from edgepress.measure.environment import machine_class
+"""Machines described from what they say of themselves, here and elsewhere."""
 
-RYZEN = """processor : 0
+from pathlib import Path
+
+import pytest
+
+from edgepress.measure import environment
+from edgepress.measure.environment import describe, machine_class
+from edgepress.targets.worker.facts import facts
+
+EPYC = """processor : 0
 cpu family : 25
 model : 17
 model name : AMD EPYC
@@ -16,43 +23,60 @@ PI = """processor : 0
 Features : fp asimd asimddp
 CPU implementer : 0x41
 CPU part : 0xd0b
+
+Model : Raspberry Pi 5 Model B
 """
 
 
-def test_this_machine_is_described():
-    here = environment.describe(["noisy"])
+def machine(tmp_path: Path, cpuinfo: str = EPYC, governors: tuple[str, ...] = ()) -> dict:
+    (tmp_path / "proc").mkdir(exist_ok=True)
+    (tmp_path / "proc/cpuinfo").write_text(cpuinfo)
+    for core, governor in enumerate(governors):
+        folder = tmp_path / f"sys/devices/system/cpu/cpu{core}/cpufreq"
+        folder.mkdir(parents=True)
+        (folder / "scaling_governor").write_text(governor + "\n")
+    return {**facts(tmp_path), "cores": 4, "memory_bytes": 8 * 2**30}
+
+
+def test_this_machine_is_described() -> None:
+    here = describe(["noisy"])
     assert here.cores >= 1 and here.memory_bytes > 2**20
     assert here.tools["numpy"]
     assert "noisy" in here.warnings
-    assert here.machine_class == environment.describe().machine_class
+    assert here.machine_class == describe().machine_class == describe(machine=facts()).machine_class
 
 
-def test_a_machine_class_tells_machines_apart():
-    base = machine_class("A", ("avx2",), 4, 8 * 2**30)
-    assert base == machine_class("A", ("avx2",), 4, 8 * 2**30 + 12345)
-    others = [("B", ("avx2",), 4, 8), ("A", (), 4, 8), ("A", ("avx2",), 2, 8), ("A", ("avx2",), 4, 4)]
-    assert base not in {machine_class(cpu, features, cores, gib * 2**30) for cpu, features, cores, gib in others}
+def test_a_machine_class_tells_machines_apart(tmp_path: Path) -> None:
+    base = machine(tmp_path)
+    assert machine_class(base) == machine_class({**base, "memory_bytes": base["memory_bytes"] + 12345})
+    assert machine_class(base) == machine_class({**base, "python": "3.99", "tools": {}})
+    others = [{"cpuinfo": PI}, {"cores": 2}, {"memory_bytes": 4 * 2**30}, {"cpuinfo": EPYC.replace("avx2 ", "")}]
+    assert machine_class(base) not in {machine_class({**base, **change}) for change in others}
 
 
-def test_cpu_of_x86_and_arm(tmp_path):
-    (tmp_path / "x86").write_text(RYZEN)
-    (tmp_path / "arm").write_text(PI)
-    assert environment._cpu(tmp_path / "x86") == ("AMD EPYC (25 17 1)", ("avx2", "avx512f", "avx512_vnni"))
-    assert environment._cpu(tmp_path / "arm") == ("0x41 0xd0b", ("asimddp",))
-    assert environment._cpu(tmp_path / "none")[1] == ()
+@pytest.mark.parametrize(
+    ("cpuinfo", "cpu"),
+    [
+        (EPYC, "AMD EPYC (25 17 1) avx2 avx512f avx512_vnni"),
+        (PI, "0x41 0xd0b asimddp"),
+    ],
+)
+def test_cpu_of_x86_and_arm(tmp_path: Path, cpuinfo: str, cpu: str) -> None:
+    assert describe(machine=machine(tmp_path, cpuinfo)).cpu == cpu
 
 
-def test_graphics_cards_as_the_driver_lists_them(tmp_path):
-    (tmp_path / "0000:01:00.0").mkdir()
-    (tmp_path / "0000:01:00.0/information").write_text("Model: \t\t NVIDIA H200\nIRQ:   33\n")
-    assert environment._accelerators(tmp_path) == ("NVIDIA H200",)
+def test_a_machine_without_cpuinfo_still_has_a_name(tmp_path: Path) -> None:
+    assert describe(machine={**machine(tmp_path, ""), "processor": "arm"}).cpu == "arm"
 
 
-def test_a_governor_that_is_not_performance_is_a_standing_warning(tmp_path):
-    for core, governor in enumerate(("performance", "schedutil")):
-        folder = tmp_path / f"cpu{core}/cpufreq"
-        folder.mkdir(parents=True)
-        (folder / "scaling_governor").write_text(governor + "\n")
-    (warning,) = environment._standing_warnings(tmp_path)
+def test_graphics_cards_as_the_driver_lists_them(tmp_path: Path) -> None:
+    folder = tmp_path / "proc/driver/nvidia/gpus/0000:01:00.0"
+    folder.mkdir(parents=True)
+    (folder / "information").write_text("Model: \t\t NVIDIA H200\nIRQ:   33\n")
+    assert describe(machine=machine(tmp_path)).accelerators == ("NVIDIA H200",)
+
+
+def test_a_governor_that_is_not_performance_is_a_standing_warning(tmp_path: Path) -> None:
+    (warning,) = describe(machine=machine(tmp_path, governors=("performance", "schedutil"))).warnings
     assert "schedutil" in warning
-    assert environment._standing_warnings(tmp_path / "none") == ()
+    assert environment._standing_warnings(["performance"]) == ()

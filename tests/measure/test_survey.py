@@ -1,13 +1,11 @@
 """All measurements of a few artifacts in one call."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from edgepress import targets
 from edgepress.errors import UserError
-from edgepress.measure.survey import companions, survey
+from edgepress.measure.survey import survey
 
 
 def test_a_survey_of_two_artifacts(onnx_with_weights):
@@ -17,7 +15,7 @@ def test_a_survey_of_two_artifacts(onnx_with_weights):
     values = {name: {m.name: m.value for m in measurements} for name, measurements in result.items()}
     assert set(values["small"]) == {
         "size_bytes", "compressed_bytes", "latency_ms", "peak_memory_bytes", "peak_rss_bytes", "runtime_memory_bytes",
-        "load_ms", "first_inference_ms",
+        "load_ms", "first_inference_ms", "energy_mj", "energy_total_mj", "idle_power_w",
     }  # fmt: skip
     assert values["small"]["size_bytes"] < values["large"]["size_bytes"]
     assert values["small"]["latency_ms"] < values["large"]["latency_ms"]
@@ -30,13 +28,12 @@ def test_given_inputs_are_used(onnx_with_weights):
     with_inputs = survey(
         artifacts, targets.load("local-cpu"), inputs={"x": np.zeros((1, 1024), np.float32)}, runs=1, cold_starts=0
     )
-    assert [m.name for m in with_inputs["one"]] == ["size_bytes", "compressed_bytes", "latency_ms"]
+    assert [m.name for m in with_inputs["one"]][:3] == ["size_bytes", "compressed_bytes", "latency_ms"]
 
 
-def test_companions_lie_beside_the_artifact(tmp_path: Path):
-    for name in ("a.xml", "a.bin", "b.onnx", "b.onnx.data", "c.onnx"):
-        (tmp_path / name).touch()
-    assert companions(tmp_path / "a.xml") == (tmp_path / "a.bin",)
-    assert companions(tmp_path / "b.onnx") == (tmp_path / "b.onnx.data",)
-    assert companions(tmp_path / "c.onnx") == ()
-    assert companions(tmp_path / "d.pt2") == ()
+def test_a_target_without_a_meter_gives_no_energy_and_says_why(onnx_with_weights):
+    target = targets.load("local-cpu").model_copy(update={"meters": ()})
+    result = survey({"one": onnx_with_weights(1)}, target, runs=1, cold_starts=0)
+    (energy,) = (m for m in result["one"] if m.name == "energy_mj")
+    assert energy.value is None
+    assert "has no energy meter" in energy.reason

@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "train": {"ir"},
     "data": {"ir"},
     "importers": {"ir"},
-    "exporters": {"ir", "passes", "measure.record"},
+    "exporters": {"ir", "passes", "targets", "measure.record"},
     "targets": {"ir", "measure.record"},
     "measure": {"ir", "targets"},
     "recipe": {"gate.budget"},

@@ -135,6 +135,17 @@ def test_the_best_result_is_a_complete_one(store: RunStore) -> None:
     assert store.best() is None
 
 
+def test_checkpoints_survive_until_the_step_is_done(tmp_path: Path) -> None:
+    with RunStore(tmp_path / "run") as store:
+        (store.scratch(store.step("train", {"epochs": 3})) / "last.bin").write_bytes(b"epoch 1")
+    with RunStore(tmp_path / "run") as store:
+        slot = store.step("train", {"epochs": 3})
+        assert (store.scratch(slot) / "last.bin").read_bytes() == b"epoch 1"
+        assert list(store.scratch(store.step("train", {"epochs": 4})).iterdir()) == []
+        store.clear_scratch(slot)
+        assert not list(store.root.rglob("last.bin"))
+
+
 def test_the_log_survives_a_line_that_was_cut_short(store: RunStore) -> None:
     store.log("first", n=1)
     with (store.root / LOG).open("ab") as file:

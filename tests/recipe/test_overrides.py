@@ -1,8 +1,11 @@
 """`--set` changes one value, and its mistakes name the flag instead of a line of the file."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgepress.errors import UserError
 from edgepress.recipe import Recipe, parse_recipe
@@ -36,7 +39,7 @@ def test_sections_are_made_where_they_are_missing() -> None:
 
 
 def test_a_whole_item_can_be_replaced_and_the_last_override_wins() -> None:
-    recipe = read("steps.0={export: {opset: 18}}", "seed=1", "seed=2")
+    recipe = read("steps.0={export: {opset: 15}}", "seed=1", "seed=2")
     assert [item.kind for item in recipe.steps] == ["export", "export"]
     assert recipe.seed == 2
 
@@ -68,6 +71,16 @@ def test_bad_overrides_name_the_flag(override: str, what: str, expected: str) ->
     assert caught.value.what.startswith(f"--set {override}")
     assert what in caught.value.what
     assert expected in str(caught.value)
+
+
+keys = st.sampled_from(["steps", "0", "1", "prune", "reduce", "model", "onnx", "measure", "budgets", "name", "data"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(path=st.lists(keys | st.text(max_size=3), max_size=5), value=st.text(alphabet="0a[]{}:,-'\" *&!", max_size=6))
+def test_any_override_is_taken_or_refused(path: list[str], value: str) -> None:
+    with suppress(UserError):
+        read(f"{'.'.join(path)}={value}")
 
 
 def test_an_error_elsewhere_still_names_its_line() -> None:

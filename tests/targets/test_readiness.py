@@ -45,13 +45,15 @@ def test_programs_are_looked_for_on_the_path(
     assert [lack.what for lack in lacks(targets.load(name))] == words
 
 
-def test_emulation_needs_qemu_except_on_arm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_emulation_needs_qemu_and_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("EDGEPRESS_ARM64", str(tmp_path))
     emulated = targets.load("arm64-qemu")
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert [lack.what for lack in lacks(emulated)] == ["qemu-aarch64", "an arm64 file tree"]
+    python = tmp_path / "tree/usr/bin/python3.11"
+    python.parent.mkdir(parents=True)
+    python.touch()
     assert [lack.what for lack in lacks(emulated)] == ["qemu-aarch64"]
-    monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    assert lacks(emulated) == ()
 
 
 def test_a_board_without_a_name() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from edgepress import targets
 from edgepress.errors import UserError
+from edgepress.targets.capability import load_capability
 from edgepress.targets.target import READY_MADE
 
 
@@ -16,6 +17,11 @@ def test_every_ready_made_target_loads_and_explains_itself(name: str) -> None:
     target = targets.load(name)
     assert target.name == name
     assert target.description
+
+
+@pytest.mark.parametrize("name", targets.ready_made())
+def test_every_ready_made_target_names_a_capability_table(name: str) -> None:
+    assert load_capability(targets.load(name).capability).rules
 
 
 def test_ready_made_covers_the_promised_places() -> None:

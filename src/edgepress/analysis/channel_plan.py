@@ -62,8 +62,8 @@ class ChannelPlan:
             keep[[group.first + unit for unit in kept]] = True
         return keep
 
-    def __str__(self) -> str:
-        """One line per group: kept of all."""
+    def to_text(self) -> str:
+        """One line per group: units kept of all."""
         width = max((len(name) for name in self.kept), default=0)
         lines = [f"{n:{width}}  {len(k):5d} of {self.sizes[n]:5d}" for n, k in self.kept.items()]
         return "\n".join(lines) if lines else "nothing is cut"

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from torch.fx import Node
 
-from edgepress.analysis import coupling, coupling_moves
+from edgepress.analysis import coupling, coupling_moves, coupling_recurrent
 from edgepress.analysis.layout import Atoms, channels
 from edgepress.analysis.trace import Trace
 from edgepress.ir.program import Program, Refusal, iter_nodes
 
-RULES = {**coupling.RULES, **coupling_moves.RULES}
+RULES = {**coupling.RULES, **coupling_moves.RULES, **coupling_recurrent.RULES}
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,7 @@ def _components_of(trace: Trace, components: Atoms) -> dict[int, str]:
     return produced
 
 
-def _frozen_components(
-    trace: Trace, components: Atoms, produced: Mapping[int, str]
-) -> tuple[set[int], list[Refusal]]:
+def _frozen_components(trace: Trace, components: Atoms, produced: Mapping[int, str]) -> tuple[set[int], list[Refusal]]:
     """Components that must stay; one refusal per layer and reason."""
     stay: set[int] = set()
     reasons: dict[tuple[str, str, str], Refusal] = {}
@@ -166,7 +164,7 @@ def _number_units(
     first, seen = 0, dict[str, int]()
     for units, touched in members:
         unit_of_component[units] = np.arange(first, first + len(units))
-        name = _group_name(touched, seen)
+        name = _group_name(touched, trace, seen)
         producers = tuple(dict.fromkeys(produced[u] for u in units))
         groups.append(ChannelGroup(name, len(units), first, touched, producers))
         first += len(units)
@@ -204,8 +202,10 @@ def _members(
     return [(groups[g], tuple(touched[g])) for g in order]
 
 
-def _group_name(members: tuple[tuple[str, int], ...], seen: dict[str, int]) -> str:
-    name = next((tensor for tensor, dim in members if dim == 0), members[0][0])
+def _group_name(members: tuple[tuple[str, int], ...], trace: Trace, seen: dict[str, int]) -> str:
+    """The first matrix that makes the channels (dimension 0; 1 if transposed), numbered where it has several groups."""
+    matrices = [m for m in members if len(trace.tensors[m[0]]) > 1]
+    name = next((tensor for tensor, dim in matrices if dim == 0), (matrices or members)[0][0])
     seen[name] = seen.get(name, 0) + 1
     return name if seen[name] == 1 else f"{name}#{seen[name]}"
 

@@ -40,7 +40,7 @@ class NodeCost:
 def node_costs(program: Program) -> list[NodeCost]:
     """The cost of every operator node, in order of execution."""
     names, state, seen = program.state_names(), program.state(), set[str]()
-    batch = batch_size(program)
+    batch, constant = batch_size(program), constant_nodes(program)
     costs = []
     for node in program.nodes:
         weights = [names[a.name] for a in node.all_input_nodes if a.name in names]
@@ -53,7 +53,7 @@ def node_costs(program: Program) -> list[NodeCost]:
                 op=op_name(node),
                 params=sum(state[w].numel() for w in fresh),
                 macs=macs(node) // batch,
-                activation_bytes=_output_bytes(node.meta.get("val")) // batch,
+                activation_bytes=0 if node in constant else activation_bytes(node) // batch,
                 shape=_shape(node.meta.get("val")),
             )
         )
@@ -96,6 +96,34 @@ def _shape(value: object) -> tuple[int | str, ...]:
     if isinstance(value, list | tuple) and value:
         value = value[0]
     return tuple(s if isinstance(s, int) else "?" for s in getattr(value, "shape", ()))
+
+
+def constant_nodes(program: Program) -> set[Node]:
+    """Nodes that depend on weights alone (a quantized weight on its way): no activation, computed once or folded."""
+    inputs = set(program.user_inputs())
+    live: set[Node] = set(inputs)
+    for node in program.nodes:
+        if any(source in live for source in node.all_input_nodes):
+            live.add(node)
+    return {node for node in program.nodes if node not in live}
+
+
+def activation_bytes(node: Node) -> int:
+    """Bytes of a node's output for the example batch, as a runtime that fused Q/DQ keeps it.
+
+    Where every reader quantizes the output, it is kept as integers only; Q and DQ themselves keep nothing.
+    """
+    if _is_conversion(node):
+        return 0
+    total = _output_bytes(node.meta.get("val"))
+    if node.users and all(_is_conversion(user) for user in node.users):
+        stored = next(iter(node.users)).meta["val"]
+        return _output_bytes(stored) if isinstance(stored, torch.Tensor) else total
+    return total
+
+
+def _is_conversion(node: Node) -> bool:
+    return "quantized_decomposed" in str(node.target)
 
 
 def _output_bytes(value: object) -> int:

@@ -183,18 +183,20 @@ def layer_norm(trace: Trace, node: Node) -> Layout:
 
 def matmul(trace: Trace, node: Node) -> Layout:
     """(..., n, k) x (..., k, m), also vectors, `bmm` and `mm`."""
-    left, right = (trace.layout(n) for n in node.args[:2])  # type: ignore[arg-type]
-    rows = left[-2:-1] if len(left) > 1 else ()
+    left, right = (_settle_matrix(trace, trace.layout(n)) for n in node.args[:2])  # type: ignore[arg-type]
+    summed = right[-2] if len(right) > 1 else right[-1]
+    join(trace, node, left[-1], summed)
     columns = right[-1:] if len(right) > 1 else ()
-    left = trace.settle(left, len(left) - 1)
-    inner = max(len(right) - 2, 0)
-    right = trace.settle(right, inner)
-    join(trace, node, left[-1], right[inner])
-    rows = left[-2:-1] if rows else ()
-    columns = right[-1:] if columns else ()
-    trace.produce(columns[0] if columns else (), node)
-    batch = _batch(trace, node, [left[:-2], right[:-2]])
-    return (*batch, *rows, *columns)
+    for dim in columns:
+        trace.produce(dim, node)
+    return (*_batch(trace, node, [left[:-2], right[:-2]]), *left[-2:-1], *columns)
+
+
+def _settle_matrix(trace: Trace, layout: Layout) -> Layout:
+    """The last two dimensions made readable: heads among the dimensions before them keep their channels."""
+    for position in range(max(len(layout) - 2, 0), len(layout)):
+        layout = trace.settle(layout, position)
+    return layout
 
 
 def _batch(trace: Trace, node: Node, layouts: list[Layout]) -> Layout:
@@ -213,7 +215,7 @@ def addmm(trace: Trace, node: Node) -> Layout:
 
 
 def attention(trace: Trace, node: Node) -> Layout:
-    """query (..., heads, L, E), key (..., heads, S, E), value (..., heads, S, Ev): heads are cut, their width is not."""
+    """query (..., heads, L, E), key (..., heads, S, E), value (..., heads, S, Ev): heads are cut, not their width."""
     bound = arguments(node)
     tensors = [trace.layout(bound[k]) for k in ("query", "key", "value")]
     found, needed = "attention runs over these channels", "channels in the head dimension"
@@ -240,7 +242,10 @@ def _grouped_query(trace: Trace, node: Node, tensors: list[Layout]) -> list[Layo
     query = trace.settle(query, at)
     heads, kv = atoms_of(query[at]), sizes(node.args[1])[at]
     if heads is None:
-        return [query, *(trace.fix_dims(t, [at], node, "query heads cannot be cut", "query heads") for t in (key, value))]
+        return [
+            query,
+            *(trace.fix_dims(t, [at], node, "query heads cannot be cut", "query heads") for t in (key, value)),
+        ]
     grid = heads.reshape(kv, -1)
     trace.tie(grid[:, :1], grid)
     for tensor in (key, value):

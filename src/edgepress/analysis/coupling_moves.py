@@ -179,9 +179,7 @@ def split(trace: Trace, node: Node) -> list[Layout]:
     ends = np.cumsum(parts)
     if atoms is None:
         return [_with_dim(source, dim, fixed(size)) for size in parts]
-    return [
-        _with_dim(source, dim, channels(atoms[end - size : end])) for end, size in zip(ends, parts, strict=True)
-    ]
+    return [_with_dim(source, dim, channels(atoms[end - size : end])) for end, size in zip(ends, parts, strict=True)]
 
 
 def _arrangement_pieces(trace: Trace, node: Node, dim: int, parts: list[int]) -> list[Layout] | None:
@@ -243,7 +241,9 @@ def pad(trace: Trace, node: Node) -> Layout:
         if atoms is None:
             source = _with_dim(source, dim, fixed(sizes(node)[dim]))
         elif min(before, after) < 0 or bound.get("mode", "constant") != "constant":
-            source = trace.fix_dims(source, [dim], node, "pads by copying or cropping channels", "zeros beside channels")
+            source = trace.fix_dims(
+                source, [dim], node, "pads by copying or cropping channels", "zeros beside channels"
+            )
             source = _with_dim(source, dim, fixed(sizes(node)[dim]))
         else:
             padded = np.concatenate([trace.fresh(before), atoms, trace.fresh(after)])

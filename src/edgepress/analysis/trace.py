@@ -1,4 +1,4 @@
-"""What the channel analysis writes down while it walks a graph: which atoms live and die together, and which must stay."""
+"""What the channel analysis writes down on its walk: which atoms live and die together, and which must stay."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,6 @@ from edgepress.analysis.layout import (
     Block,
     Factor,
     Layout,
-    atoms_of,
     axes_in,
     blocks_of,
     common_pieces,
@@ -254,4 +253,3 @@ def _shared_blocks(layouts: Sequence[Layout]) -> list[list[Atoms]]:
 
 def _widest(dims: Sequence[tuple[Factor, ...]]) -> tuple[Factor, ...]:
     return next((dim for dim in dims if dim), ())
-

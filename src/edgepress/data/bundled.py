@@ -1,4 +1,4 @@
-"""The one real data set that needs no download: scikit-learn's digits (1,797 images 8x8: the UCI test set, 13 writers, 1998)."""
+"""The one real data set that needs no download: scikit-learn's digits (the UCI test set of 1998, 13 writers)."""
 
 from pathlib import Path
 

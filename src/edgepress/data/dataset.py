@@ -46,7 +46,7 @@ class Dataset:
         sha = hashlib.sha256()
         for tensor in (*self.inputs, *_present(self.targets)):
             sha.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-            sha.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+            sha.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
         return sha.hexdigest()
 
     @property

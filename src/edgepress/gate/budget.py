@@ -96,20 +96,27 @@ def parse_budgets(items: object, source: str = "budgets") -> tuple[Budget, ...]:
 
 def _parse_one(item: object, where: str) -> Budget:
     if not isinstance(item, Mapping):
-        raise UserError(f"{where}: not a budget", found=repr(item), expected="a mapping with `metric` and a limit")
+        raise UserError(
+            f"{where}: not a budget",
+            found=repr(item),
+            expected="a mapping with `metric` and a limit",
+            fix="write: {metric: size_bytes, max: 500000}",
+        )
     try:
         return Budget.model_validate(dict(item))
     except ValidationError as error:
-        raise UserError(f"{where}: {first_problem(error)}", fix=_fix_of(error)) from error
+        text, found = first_problem(error)
+        limits = f"`metric` and one of {', '.join(LIMIT_KINDS)}"
+        raise UserError(f"{where}: {text}", found=found, expected=limits, fix=_fix_of(error)) from error
 
 
-def first_problem(error: ValidationError) -> str:
-    """The first problem of a validation error in one line: field, what was found, what is wrong."""
+def first_problem(error: ValidationError) -> tuple[str, str]:
+    """The first problem of a validation error: field and what is wrong, and what was found there."""
     problem = error.errors()[0]
     field = ".".join(map(str, problem["loc"]))
     message = problem["msg"].removeprefix("Value error, ")
-    found = f" (found: {problem['input']!r:.60})" if field else ""
-    return f"{field}: {message}{found}" if field else message
+    found = "nothing" if problem["type"] == "missing" else f"{problem['input']!r:.80}"
+    return f"{field}: {message}" if field else message, found
 
 
 def _fix_of(error: ValidationError) -> str:
@@ -117,7 +124,7 @@ def _fix_of(error: ValidationError) -> str:
 
     problem = error.errors()[0]
     if problem["type"] != "extra_forbidden":
-        return "see docs/gate.md for the fields of a budget"
+        return "correct it; docs/gate.md lists the fields of a budget"
     near = difflib.get_close_matches(str(problem["loc"][-1]), Budget.model_fields, n=1, cutoff=0)
     return f"rename it to `{near[0]}`, or remove it"
 

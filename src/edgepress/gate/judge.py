@@ -31,7 +31,8 @@ class Reference(NamedTuple):
 
     Attributes:
         subject: its measurements. label: its name in words.
-        machine_class: where its timings were taken. paired: whether its samples were taken together with the model's.
+        machine_class: where its timings were taken.
+        paired: whether it is of the same run, its samples taken together with the model's.
     """
 
     subject: Subject
@@ -72,8 +73,8 @@ def judge(
         reference: what relative limits are held against; the evidence's own baseline if `None`.
         false_alarm_rate: the chance, at most, that the gate fails a model that keeps all budgets, and likewise that it
             passes one that breaks a budget. Failing on any of m noisy limits must be m times rarer for each of them
-            (Bonferroni; exact limits, such as sizes, use none of it). Passing needs all of them, so that each may err
-            at the whole rate (intersection-union test, Berger 1982, Technometrics 24).
+            (Bonferroni; exact limits, such as sizes, and warnings use none of it). Passing needs all of them, so that
+            each may err at the whole rate (intersection-union test, Berger 1982, Technometrics 24).
         level: for data that is looked at repeatedly: the level of this look for a given error rate over all looks.
             Applies to measured times and energies alone, since nothing else grows between looks.
 
@@ -83,7 +84,7 @@ def judge(
     check_consistent(tuple(budgets))
     against = reference or own_baseline(evidence)
     checks = [_check(evidence, budget, kind, against) for budget in budgets for kind in budget.limits]
-    noisy = sum(_is_noisy(check) for check in checks)
+    noisy = sum(_is_noisy(check) and check.budget.severity == "fail" for check in checks)
     shared = ErrorRates(fail=false_alarm_rate / max(1, noisy), passing=false_alarm_rate)
     looked_at = ErrorRates(*map(level, shared)) if level else shared
     return Judgement(
@@ -91,12 +92,16 @@ def judge(
         reference=against.label,
         false_alarm_rate=false_alarm_rate,
         verdicts=tuple(_verdict(evidence, c, against, looked_at if _is_repeated(c) else shared) for c in checks),
+        notes=tuple(
+            f"while timing: {text}" for text in evidence.environment.warnings if any(map(_is_repeated, checks))
+        ),
     )
 
 
 def own_baseline(evidence: Evidence) -> Reference:
     """The baseline that was measured in the same run, interleaved with the model."""
-    return Reference(evidence.baseline, evidence.baseline.name, evidence.environment.machine_class, paired=True)
+    label = f"the {evidence.baseline.name} of the same run"
+    return Reference(evidence.baseline, label, evidence.environment.machine_class, paired=True)
 
 
 def _check(evidence: Evidence, budget: Budget, kind: LimitKind, against: Reference) -> Check:
@@ -104,7 +109,9 @@ def _check(evidence: Evidence, budget: Budget, kind: LimitKind, against: Referen
     limit = budget.limits[kind]
     if budget.metric in WORST_OF:
         _refuse_group_ratio(budget, kind)
-        groups = tuple(group for group in evidence.classes if group.kind == WORST_OF[budget.metric])
+        groups = tuple(
+            group for group in evidence.classes if group.kind == WORST_OF[budget.metric] and group.outcomes.n
+        )
         return Check(budget, kind, limit, None, None, groups)
     measurement = find(evidence.compressed, evidence, budget.metric, budget.target)
     own = evidence if against.subject is evidence.baseline else None
@@ -123,7 +130,7 @@ def _refuse_group_ratio(budget: Budget, kind: LimitKind) -> None:
 
 def _is_noisy(check: Check) -> bool:
     sides = (check.measurement, check.reference if check.kind in RELATIVE else None)
-    return bool(check.groups) or any(side is not None and not is_exact(side) for side in sides)
+    return bool(check.groups) or any(side and side.value is not None and not is_exact(side) for side in sides)
 
 
 def _is_repeated(check: Check) -> bool:
@@ -180,8 +187,8 @@ def _reference_obstacle(
 
 
 def _uses_paired(evidence: Evidence, check: Check, against: Reference) -> bool:
-    paired = evidence.paired is not None and check.budget.metric in ACCURACY_NAMES and against.paired
-    return paired and check.kind == "max_drop"
+    known = evidence.paired is not None and evidence.paired.n > 0 and against.paired
+    return known and check.budget.metric in ACCURACY_NAMES and check.kind == "max_drop"
 
 
 def _finding(evidence: Evidence, check: Check, against: Reference, error_rate: float) -> Finding:
@@ -196,7 +203,7 @@ def _finding(evidence: Evidence, check: Check, against: Reference, error_rate: f
         return estimate(check.measurement, error_rate)
     assert check.reference is not None
     if check.kind == "max_drop":
-        return drop(check.reference, check.measurement, error_rate)
+        return drop(check.reference, check.measurement, error_rate, same_run=against.paired)
     return ratio(check.reference, check.measurement, error_rate, paired=against.paired)
 
 

@@ -14,9 +14,10 @@ ACCURACY_NAMES = frozenset({"accuracy", "top1", "top1_accuracy"})
 """Metrics that `Evidence.paired` speaks about."""
 
 KNOWN = frozenset(
-    {"size_bytes", "params", "macs", "flash_bytes", "ram_bytes", "peak_ram_bytes", "latency_ms", "latency_p50_ms"}
-    | {"latency_p90_ms", "latency_p95_ms", "latency_p99_ms", "throughput", "energy_mj", "accuracy", "churn"}
-    | {"parity_max_abs", "parity_flip_rate", *WORST_OF}
+    {"size_bytes", "compressed_bytes", "params", "macs", "operators", "largest_activation_bytes", "flash_bytes"}
+    | {"ram_bytes", "arena_bytes", "stack_bytes", "constant_bytes", "peak_memory_bytes", "peak_rss_bytes"}
+    | {"runtime_memory_bytes", "latency_ms", "load_ms", "first_inference_ms", "throughput_per_s"}
+    | {"energy_mj", "accuracy", "churn", "parity_max_abs", "parity_flip_rate", *WORST_OF}
 )
 """Names edgepress itself gives. A budget on one of them that was not measured is inconclusive, not a typing error."""
 
@@ -86,7 +87,7 @@ def _layer_total(field: str) -> Callable[[Subject, Evidence | None], Measurement
 
 
 def _churn(subject: Subject, evidence: Evidence | None) -> Measurement | None:
-    if not evidence or not evidence.paired or subject is not evidence.compressed:
+    if not evidence or not evidence.paired or not evidence.paired.n or subject is not evidence.compressed:
         return None
     paired = evidence.paired
     return Measurement(

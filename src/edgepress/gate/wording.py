@@ -22,6 +22,8 @@ def quantity(value: float | None, unit: str) -> str:
 
 
 def _scaled(value: float, suffix: str) -> str:
+    if abs(value) < 1e4:  # small enough to be read in full
+        return f"{value:,.6g} {suffix}"
     for factor, prefix in _PREFIXES:
         if abs(value) >= factor:
             return f"{value / factor:.4g} {prefix}{suffix}"

@@ -1,5 +1,6 @@
 """Find and call a user's function named as `file.py:function` or `package.module:function`."""
 
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -54,7 +55,8 @@ def _module_from_file(path: Path) -> ModuleType:
     path = path.resolve()
     if not path.is_file():
         raise UserError(f"no file {path}", found="nothing", expected="a Python file", fix="check the path")
-    name = f"edgepress_user_{path.stem}_{abs(hash(str(path)))}"
+    # The module's name ends up in saved programs: it follows from the content alone, not from path or process.
+    name = f"user_{path.stem}_{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

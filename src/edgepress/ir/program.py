@@ -6,6 +6,7 @@ A program wraps a `torch.export` training-IR graph: ATen operators at the level 
 
 import copy
 import hashlib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -130,9 +131,15 @@ class Program:
         """A callable module for inference. It shares its weights with the program: train `trainable()` instead."""
         return self.exported.module(check_guards=False)
 
+    def detached_module(self) -> GraphModule:
+        """A callable module for inference with its own copy of the weights."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch copies its own deprecated tree specs
+            return copy.deepcopy(self.module())
+
     def trainable(self) -> GraphModule:
         """A module with its own copy of the weights, set to training behaviour (batch norm, dropout)."""
-        module = copy.deepcopy(self.module())
+        module = self.detached_module()
         set_training(module, True)
         return module
 

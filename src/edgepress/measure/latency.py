@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import gc
-import random
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgepress.errors import UserError
-from edgepress.measure.conditions import disturbances, observe
 from edgepress.measure.percentiles import quantile, supported
 from edgepress.measure.record import Measurement
-from edgepress.measure.warmup import Warmup, warm_up
+from edgepress.targets.remote.session import RemoteSession, same_place, take_turns_there
+from edgepress.targets.worker.turns import Turns, take_turns
+from edgepress.targets.worker.warmup import Warmup
 
 if TYPE_CHECKING:
     from edgepress.targets.runtimes import Array, Session
@@ -24,8 +21,6 @@ if TYPE_CHECKING:
 PERCENTILES = {"latency_p90_ms": 0.90, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
 # A median that moves this much from the first half of the runs to the second is a trend, not noise.
 MAX_DRIFT = 0.05
-# Warm-up gives up after this many times the asked-for runs.
-MAX_WARMUP_FACTOR = 10
 
 
 class Latencies(dict[str, tuple[Measurement, ...]]):
@@ -58,31 +53,39 @@ def compare_latency(
 
     Returns:
         Per session `latency_ms` (median, raw samples in order of rounds), the percentiles that `runs` supports.
+        `None` with the reason where time means nothing (emulation).
 
     Raises:
-        UserError: no session, fewer than one run, or inputs that do not fit.
+        UserError: no session, fewer than one run, inputs that do not fit, or sessions in different places.
     """
     if not sessions or runs < 1:
         raise UserError("nothing to measure", found=f"{len(sessions)} sessions, {runs} runs", expected="one of each")
     feeds = {name: _feed(name, sessions, inputs) for name in sessions}
-    warmups = {
-        name: warm_up(partial(_timed, sessions[name], feeds[name]), at_least=warmup, at_most=_limit(warmup))
-        for name in sessions
-    }
-    with _no_garbage_collection():
-        before = observe()
-        seconds = _rounds(sessions, feeds, runs, random.Random(seed))
-        after = observe()
-    warnings = (*_unsettled(warmups), *disturbances(before, after), *_drifts(seconds))
+    why_untimed = next((s.why_untimed for s in sessions.values() if isinstance(s, RemoteSession) and s.why_untimed), "")
+    if why_untimed:
+        return Latencies({name: (_unknown(why_untimed, target),) for name in sessions}, ())
+    turns = _take_turns(sessions, feeds, runs, warmup, seed)
+    warnings = (*_unsettled(turns.warmups), *turns.disturbances, *_drifts(turns.seconds))
     measurements = {
-        name: _summary(np.asarray(seconds[name]) * 1e3, _method(sessions[name], len(sessions), warmups[name]), target)
-        for name in sessions
+        name: _summary(np.asarray(seconds) * 1e3, _method(sessions[name], len(sessions), turns.warmups[name]), target)
+        for name, seconds in turns.seconds.items()
     }
     return Latencies(measurements, warnings)
 
 
-def _limit(warmup: int) -> int:
-    return MAX_WARMUP_FACTOR * max(warmup, 20)
+def _take_turns(
+    sessions: Mapping[str, Session], feeds: Mapping[str, Mapping[str, Array]], runs: int, warmup: int, seed: int
+) -> Turns:
+    """Time them where they are: here, or all on one far side."""
+    if same_place(sessions):
+        remote = {name: s for name, s in sessions.items() if isinstance(s, RemoteSession)}
+        return take_turns_there(remote, feeds, runs=runs, warmup=warmup, seed=seed)
+    calls = {name: partial(session.run, feeds[name]) for name, session in sessions.items()}
+    return take_turns(calls, runs=runs, warmup=warmup, seed=seed)
+
+
+def _unknown(reason: str, target: str) -> Measurement:
+    return Measurement(name="latency_ms", value=None, unit="ms", n=0, target=target, reason=reason)
 
 
 def _feed(
@@ -94,38 +97,6 @@ def _feed(
     if set(inputs) == set(sessions) and all(isinstance(value, Mapping) for value in inputs.values()):
         return inputs[name]  # type: ignore[return-value]
     return inputs  # type: ignore[return-value]
-
-
-def _timed(session: Session, feed: Mapping[str, Array]) -> float:
-    start = time.perf_counter()
-    session.run(feed)
-    return time.perf_counter() - start
-
-
-def _rounds(
-    sessions: Mapping[str, Session], feeds: Mapping[str, Mapping[str, Array]], runs: int, order: random.Random
-) -> dict[str, list[float]]:
-    """Seconds per session, `runs` of each."""
-    seconds: dict[str, list[float]] = {name: [] for name in sessions}
-    names = list(sessions)
-    for _ in range(runs):
-        order.shuffle(names)
-        for name in names:
-            seconds[name].append(_timed(sessions[name], feeds[name]))
-    return seconds
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Keep Python's collector out of the samples: it runs after so many allocations, whoever's turn it is."""
-    enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _summary(samples_ms: np.ndarray, method: str, target: str) -> tuple[Measurement, ...]:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from edgepress.errors import ToolError, UserError
+from edgepress.errors import UserError
 from edgepress.measure.record import Measurement
 from edgepress.targets import Target
+from edgepress.targets.remote.place import far_side, why_untimed
+from edgepress.targets.worker import wire
 
 if TYPE_CHECKING:
     from edgepress.targets.runtimes import Array
-
-TIMEOUT_S = 600
 
 
 def measure_cold_start(
@@ -31,7 +25,7 @@ def measure_cold_start(
     repeats: int = 5,
     runs: int = 10,
 ) -> tuple[Measurement, ...]:
-    """Load and run an artifact in fresh processes, one after another.
+    """Load and run an artifact in fresh processes on the target, one after another.
 
     Args:
         inputs: one batch. repeats: processes. runs: inferences after the first, for buffers that grow late.
@@ -40,41 +34,32 @@ def measure_cold_start(
         `peak_memory_bytes`: the artifact's own: peak resident set minus what interpreter and runtime took before it
         was loaded. `peak_rss_bytes`: all of it. `runtime_memory_bytes`: interpreter and runtime alone.
         `load_ms`, `first_inference_ms`: from file to session; the first run. Medians; all values kept as samples.
+        All `None` with the reason where the process is emulated.
 
     Raises:
-        ToolError: the process fails or takes more than ten minutes.
+        UserError, MissingTool, ToolError: the target cannot be reached, or the artifact cannot be loaded or run there.
     """
     if repeats < 1:
         raise UserError("nothing to measure", found=f"{repeats} repeats", expected="at least one")
-    with tempfile.TemporaryDirectory(prefix="edgepress-") as folder:
-        feed = Path(folder) / "inputs.npz"
-        np.savez(feed, **inputs)  # type: ignore[arg-type]
-        request = {
-            "artifact": str(artifact),
-            "inputs": str(feed),
-            "target": target.model_dump(mode="json"),
-            "runs": runs,
-        }
-        seen = [_probe(request, artifact) for _ in range(repeats)]
+    reason = why_untimed(target)
+    if reason:
+        return tuple(_unknown(name, unit, target.name, reason) for name, unit in UNITS.items())
+    packed = wire.pack_all(inputs)
+    seen = [far_side(target).cold_start(artifact, packed, runs) for _ in range(repeats)]
     return tuple(_measurements(seen, target.name))
 
 
-def _probe(request: Mapping[str, Any], artifact: Path) -> dict[str, Any]:
-    """What one fresh process reports."""
-    command = [sys.executable, "-m", "edgepress.measure.probe"]
-    try:
-        done = subprocess.run(
-            command, input=json.dumps(request), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise ToolError(f"loading and running {artifact} took more than {TIMEOUT_S} s in a fresh process") from None
-    if done.returncode != 0:  # a signal or a defect: errors made on purpose come back as data
-        last = done.stderr.strip().splitlines()[-1:] or ["nothing on stderr"]
-        raise ToolError(f"{artifact} could not be run in a fresh process", found=f"exit {done.returncode}: {last[0]}")
-    report = dict(json.loads(done.stdout))
-    if "error" in report:
-        raise ToolError(**report["error"])
-    return report
+UNITS = {
+    "peak_memory_bytes": "bytes",
+    "peak_rss_bytes": "bytes",
+    "runtime_memory_bytes": "bytes",
+    "load_ms": "ms",
+    "first_inference_ms": "ms",
+}
+
+
+def _unknown(name: str, unit: str, target: str, reason: str) -> Measurement:
+    return Measurement(name=name, value=None, unit=unit, n=0, target=target, reason=reason)
 
 
 def _measurements(seen: Sequence[Mapping[str, Any]], target: str) -> list[Measurement]:
@@ -84,21 +69,21 @@ def _measurements(seen: Sequence[Mapping[str, Any]], target: str) -> list[Measur
     how = f"fresh process each; {seen[0]['description']}"
     own = how if exact else f"{how}; the import's own peak may hide the artifact's"
     columns = {
-        "peak_memory_bytes": ([peak - start for peak, start in zip(peaks, imports, strict=True)], "bytes", own),
-        "peak_rss_bytes": (peaks, "bytes", how),
-        "runtime_memory_bytes": (imports, "bytes", how),
-        "load_ms": ([float(s["load_ms"]) for s in seen], "ms", how),
-        "first_inference_ms": ([float(s["first_inference_ms"]) for s in seen], "ms", how),
+        "peak_memory_bytes": [peak - start for peak, start in zip(peaks, imports, strict=True)],
+        "peak_rss_bytes": peaks,
+        "runtime_memory_bytes": imports,
+        "load_ms": [float(s["load_ms"]) for s in seen],
+        "first_inference_ms": [float(s["first_inference_ms"]) for s in seen],
     }
     return [
         Measurement(
             name=name,
             value=statistics.median(values),
-            unit=unit,
+            unit=UNITS[name],
             n=len(values),
             samples=tuple(values),
-            method=f"median; {method}",
+            method=f"median; {own if name == 'peak_memory_bytes' else how}",
             target=target,
         )
-        for name, (values, unit, method) in columns.items()
+        for name, values in columns.items()
     ]

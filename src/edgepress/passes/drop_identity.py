@@ -22,6 +22,7 @@ def drop_identity(program: Program) -> PassResult:
     for node in list(editor.graph.nodes):
         if node.op == "call_function" and _is_identity(node):
             editor.replace_uses(node, node.args[0])
+            editor.erase(node)  # dropout counts as random: nobody else would remove it
             dropped += 1
     if not dropped:
         return PassResult(program, False)
@@ -37,7 +38,7 @@ def _is_identity(node: Node) -> bool:
     if name in IF_SAME_TYPE:
         return _same_type(node)
     if name == "aten.slice.Tensor":
-        start, end, step = (*node.args[2:], *(None, None, None)[len(node.args) - 2 :])
+        start, end, step = (node.args[i] if i < len(node.args) else None for i in (2, 3, 4))
         return start in (None, 0) and (end is None or (isinstance(end, int) and end > END)) and step in (None, 1)
     return False
 

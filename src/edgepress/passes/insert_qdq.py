@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-
-# Importing it registers the operators of torch.ops.quantized_decomposed.
-import torch.ao.quantization.fx._decomposed
 from torch.fx import Node
 
 from edgepress.errors import UserError
+from edgepress.ir import quant_ops  # noqa: F401  (registers the operators below)
 from edgepress.ir.edit import Editor
 from edgepress.ir.program import PassResult, Program
 from edgepress.ir.quant_plan import ActivationPoint, BiasPoint, Grid, QuantPlan, WeightPoint

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
-from edgepress.data.dataset import Dataset
 from edgepress.ir import Program
 from edgepress.pipeline.samples import Samples
 from edgepress.targets import Target
-from edgepress.train.tasks import Task
+from edgepress.train.tasks import Task, first
 
 CALIBRATION_BATCH = 64
 
@@ -57,18 +56,15 @@ class Bench:
         return self.targets[0]
 
     def calibration_batches(self, samples: int | None = None) -> Iterator[tuple[tuple[Tensor, ...], Tensor | None]]:
-        """(inputs, targets) of the calibration set, in batches."""
+        """(inputs, what the task's loss compares the outputs with) of the calibration set, in batches."""
         for batch in self.samples.calibrating(samples).batches(CALIBRATION_BATCH):
-            yield batch.inputs, batch.targets
+            yield batch.inputs, self.task.goal(batch.inputs, batch.targets)
 
     def loss(self, outputs: Tensor | tuple[Tensor, ...], targets: Tensor) -> Tensor:
         """The task's own loss."""
-        return self.task.loss(outputs, targets)
+        return self.task.loss(first(outputs), targets, 0.0)
 
 
 def labelled(batches: Iterator[tuple[tuple[Tensor, ...], Tensor | None]]) -> list[tuple[tuple[Tensor, ...], Tensor]]:
     """Those batches that have targets."""
     return [(inputs, targets) for inputs, targets in batches if targets is not None]
-
-
-Scorer = Callable[[Program, Dataset], dict[str, float]]

@@ -56,6 +56,7 @@ def tool_versions(packages: Iterable[str]) -> Mapping[str, str | None]:
     return {package: _version(package) for package in packages}
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package)

@@ -14,6 +14,7 @@ import torch
 from edgepress.analysis.costs import total_macs
 from edgepress.errors import UserError
 from edgepress.ir import Program, load, save
+from edgepress.measure import environment
 from edgepress.measure.record import Evidence, StepRecord
 from edgepress.pipeline.bench import Bench, Reporter
 from edgepress.pipeline.best import is_better
@@ -68,10 +69,10 @@ def execute(recipe: Recipe, out: Path, *, dry_run: bool, device: str, reporter: 
     """
     torch.set_num_threads(recipe.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    bench = _set_up(recipe, device, reporter)
     if dry_run:
-        return RunOutcome(out, None, tuple(_draft(recipe, bench)))
-    with RunStore(out) as store:
+        return RunOutcome(out, None, tuple(_draft(recipe, _set_up(recipe, device, reporter))))
+    with RunStore(out) as store:  # first of all: a busy or unwritable directory is known before any work
+        bench = _set_up(recipe, device, reporter)
         store.put(RESOLVED, resolved_yaml(recipe, out))
         return _Run(recipe, bench, store).execute()
 
@@ -100,8 +101,8 @@ def _draft(recipe: Recipe, bench: Bench) -> list[str]:
     program, plans = bench.original, []
     for number, (kind, config) in enumerate(steps_of(recipe), start=1):
         result = RUNNERS[kind](config, program, bench, Workplace(None, None))
-        plans.append(f"{number:02d} {kind}\n{result.plan or result.summary}")
-        plans += [f"   refused: {refusal}" for refusal in result.refusals]
+        refused = [f"  refused {refusal}" for refusal in result.refusals]
+        plans.append("\n".join([f"{number:02d} {kind}", (result.plan or result.summary).rstrip(), *refused]))
         program = result.program
     return plans
 
@@ -119,7 +120,7 @@ class _Run:
         self._recipe, self._bench, self._store = recipe, bench, store
         self._steps = steps_of(recipe)
         self._notes = data_notes(bench.samples)
-        self._best: Mapping[str, float] | None = None
+        self._position = 0
 
     def execute(self) -> RunOutcome:
         stage = self._import()
@@ -185,9 +186,9 @@ class _Run:
     def _advance(self, kind: str, slot: StepSlot, stage: Stage, record: StepRecord) -> Stage:
         program = load(slot.path / PROGRAM) if (slot.path / PROGRAM).exists() else stage.program
         scores = dict(record.after)
-        if self._best is None or is_better(scores, self._best, self._bench.task):
+        best = self._store.best_facts()
+        if best is None or is_better(scores, best, self._bench.task):
             self._store.set_best(slot.path, scores)
-            self._best = scores
         exports = dict(stage.exports)
         if kind in ("baseline", "export"):
             name = "baseline" if kind == "baseline" else "compressed"
@@ -209,6 +210,7 @@ class _Run:
             "settings": settings.model_dump(mode="json"),
             "targets": [t.model_dump(mode="json") for t in self._bench.targets],
             "data": _digest(self._bench.samples.evaluate),
+            "machine": environment.describe().machine_class,
         }
         slot = self._store.step("measure", key)
         self._announce("measure")
@@ -237,9 +239,8 @@ class _Run:
         }
 
     def _announce(self, kind: str) -> None:
-        names = ["import", "baseline", *(k for k, _ in self._steps), "measure"]
-        self._position = getattr(self, "_position", 0) + 1
-        self._bench.reporter.step(self._position, len(names), kind)
+        self._position += 1
+        self._bench.reporter.step(self._position, len(self._steps) + len(("import", "baseline", "measure")), kind)
 
     def _seconds(self, slot: StepSlot) -> float | None:
         """How long the step took when it was made."""

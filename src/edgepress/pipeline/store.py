@@ -118,6 +118,12 @@ class RunStore:
             return None
         return path if (path / MANIFEST).is_file() else None
 
+    def best_facts(self) -> dict[str, float] | None:
+        """What `set_best` was told of the best result, `None` before there is one."""
+        if self.best() is None:
+            return None
+        return dict(json.loads((self.root / BEST).read_bytes())["facts"])
+
     def log(self, event: str, **facts: object) -> None:
         """Append a line to the log: {"time": ..., "event": ..., facts}."""
         entry = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}

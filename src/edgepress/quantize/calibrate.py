@@ -79,7 +79,7 @@ def check_weights(program: Program, plan: QuantPlan) -> None:
         bad = int((~torch.isfinite(state[tensor])).sum())
         if bad:
             raise UserError(f"{tensor} is not finite", found=f"{bad} infinities or NaNs", expected="finite weights",
-                            fix="train again from a sound checkpoint, or keep this layer float (keep_float)")  # fmt: skip
+                            fix="train again, or keep this layer float (keep_float)")  # fmt: skip
 
 
 def _with_scale(point: ActivationPoint, seen: Extremes | None, power_of_two: bool) -> ActivationPoint:
@@ -89,9 +89,7 @@ def _with_scale(point: ActivationPoint, seen: Extremes | None, power_of_two: boo
     return point.model_copy(update={"scale": scale, "zero_point": zero})
 
 
-def scale_weights(
-    program: Program, plan: QuantPlan, chosen: Mapping[str, torch.Tensor] | None = None
-) -> QuantPlan:
+def scale_weights(program: Program, plan: QuantPlan, chosen: Mapping[str, torch.Tensor] | None = None) -> QuantPlan:
     """The plan with the scales of weights and biases. Activations must have theirs.
 
     Args:

@@ -94,7 +94,7 @@ class Histogram(Extremes):
     def centers(self) -> Array:
         """Middle of each bin."""
         width = 2 * self.reach / BINS
-        return -self.reach + width * (np.arange(BINS) + 0.5)
+        return np.asarray(-self.reach + width * (np.arange(BINS) + 0.5), np.float64)
 
     def range(self, grid: Grid) -> tuple[float, float]:
         if self.counts.sum() == 0.0:
@@ -126,20 +126,26 @@ def least_squares(histogram: Histogram, grid: Grid) -> tuple[float, float]:
     when zeros dominate, as after a ReLU.
     """
     centers, counts = histogram.centers(), histogram.counts
+    width = 2 * histogram.reach / BINS
+    centers[np.abs(centers) < width] = 0.0  # what a ReLU makes exactly 0 costs nothing on any grid
     occupied = counts > 0
-    centers, counts = centers[occupied], counts[occupied]
+    low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
     shrink = np.concatenate([np.linspace(1.0, 0.3, 71), np.linspace(0.28, 0.02, 14)])
-    candidates = [(histogram.low * s, histogram.high * s) for s in shrink]
-    errors = [_squared_error(centers, counts, low, high, grid) for low, high in candidates]
+    # Both sides are cut at one magnitude: a long tail on one side leaves the other alone.
+    candidates = [(max(low, -histogram.reach * s), min(high, histogram.reach * s)) for s in shrink]
+    errors = [_squared_error(centers[occupied], counts[occupied], *c, grid, width) for c in candidates]
     return candidates[int(np.argmin(errors))]
 
 
-def _squared_error(centers: Array, counts: Array, low: float, high: float, grid: Grid) -> float:
+def _squared_error(centers: Array, counts: Array, low: float, high: float, grid: Grid, width: float) -> float:
     scale, zero = affine(low, high, grid)
-    clipped = np.clip(centers, (grid.low - zero) * scale, (grid.high - zero) * scale)
-    # Inside the range the error of rounding is uniform: scale^2 / 12, finer than the bins can show. Exact zeros stay.
-    rounding = scale * scale / 12 * counts[np.abs(centers) > scale / 2].sum()
-    return float(((centers - clipped) ** 2 * counts).sum() + rounding)
+    integers = np.clip(np.round(centers / scale) + zero, grid.low, grid.high)
+    error = np.square((integers - zero) * scale - centers)
+    if scale < 2 * width:
+        # Steps finer than the bins: inside the range the error of rounding is uniform, scale^2 / 12.
+        inside = (integers > grid.low) & (integers < grid.high) & (centers != 0.0)
+        error[inside] = scale * scale / 12
+    return float((error * counts).sum())
 
 
 def entropy(histogram: Histogram, grid: Grid) -> tuple[float, float]:
@@ -164,8 +170,8 @@ def _candidate_bins(histogram: Histogram, levels: int) -> list[tuple[int, int]]:
     middle = BINS // 2
     occupied = np.flatnonzero(histogram.counts)
     below, above = max(0, middle - int(occupied[0])), max(0, int(occupied[-1]) + 1 - middle)
-    shrink = np.linspace(1.0, 0.1, 64)
-    pairs = [(middle - math.ceil(below * s), middle + math.ceil(above * s)) for s in shrink]
+    reaches = [math.ceil(max(below, above) * s) for s in np.linspace(1.0, 0.1, 64)]
+    pairs = [(middle - min(below, reach), middle + min(above, reach)) for reach in reaches]
     return [pair for pair in dict.fromkeys(pairs) if pair[1] - pair[0] >= levels // 2] or [pairs[0]]
 
 

@@ -1,8 +1,8 @@
 """Placement: from what the target can compute and the graph to a `QuantPlan`.
 
-Three sweeps. Forward: which nodes can compute on integers (`compute` by their own right, `follow` when all their inputs
-are integers, `same_scale` when their input is). Backward: which values somebody wants as integers. Then every such value
-becomes an activation point, and points that must agree on a scale join one group.
+Three sweeps. Forward: which nodes can compute on integers (`compute` by their own right, `follow` when all their
+inputs are integers, `same_scale` when their input is). Backward: which values somebody wants as integers. Then every
+such value becomes an activation point, and points that must agree on a scale join one group.
 """
 
 from collections.abc import Iterator

@@ -78,3 +78,20 @@ def _no_such_file(path: Path) -> UserError:
     near = nearest(path.name, neighbours)
     fix = f"did you mean {path.parent / near}?" if near else f"edgepress init MODEL --out {path}"
     return UserError(f"{path}: no such file", found="nothing there", expected="a recipe (YAML)", fix=fix)
+
+
+def only_steps(recipe: Recipe, kind: str) -> Recipe:
+    """The recipe with only its steps of one kind, and its exports.
+
+    Raises:
+        UserError: it has no step of that kind.
+    """
+    steps = tuple(item for item in recipe.steps if item.kind in (kind, "export"))
+    if not any(item.kind == kind for item in steps):
+        raise UserError(
+            f"the recipe {recipe.name} has no {kind} step",
+            found=", ".join(item.kind for item in recipe.steps) or "no steps",
+            expected=f"a step of kind {kind}",
+            fix=f"add `- {kind}: ...` under steps",
+        )
+    return recipe.model_copy(update={"steps": steps})

@@ -15,12 +15,13 @@ SCHEMA_VERSION = 1
 
 Task = Literal[
     "classification",
-    "regression",
+    "binary",
     "segmentation",
     "detection",
-    "reconstruction",
     "language",
-    "sequence",
+    "regression",
+    "reconstruction",
+    "anomaly",
 ]
 
 

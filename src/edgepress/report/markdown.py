@@ -13,12 +13,19 @@ def render_markdown(evidence: Evidence, judgement: Judgement) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
+def verdict_section(judgement: Judgement) -> str:
+    """The verdicts alone, under a heading: for a step summary."""
+    notes = [f"- {text}" for text in (*judgement.improvements, *judgement.notes)]
+    parts = [f"## {judgement.subject}: {judgement.headline}", verdict_table(judgement), "\n".join(notes)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
 def verdict_table(judgement: Judgement) -> str:
     """One row per verdict; "" if there are none."""
     if not judgement.verdicts:
         return ""
     rows = [_verdict_row(verdict) for verdict in judgement.verdicts]
-    return _table(("", "budget", "value", "interval", "limit"), rows)
+    return table(("", "budget", "value", "interval", "limit"), rows)
 
 
 def _verdict_row(verdict: Verdict) -> tuple[str, ...]:
@@ -30,7 +37,7 @@ def _verdict_row(verdict: Verdict) -> tuple[str, ...]:
 
 def _change_table(evidence: Evidence) -> str:
     rows = [_change_row(change) for change in changes(evidence)]
-    return _table(("metric", "baseline", "compressed", "change"), rows) if rows else ""
+    return table(("metric", "baseline", "compressed", "change"), rows) if rows else ""
 
 
 def _change_row(change: Change) -> tuple[str, ...]:
@@ -56,7 +63,8 @@ def _reproduce(evidence: Evidence) -> str:
     )
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A markdown table; bars and line breaks in cells are made harmless."""
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(_cell(text) for text in row) + " |" for row in lines)
 

@@ -8,6 +8,7 @@ from edgepress.gate.verdict import Judgement, Verdict
 from edgepress.gate.wording import SYMBOLS, in_terms_of, interval_in_words, limit_in_words
 from edgepress.measure.record import Evidence
 from edgepress.report.changes import changes
+from edgepress.report.names import budget_title
 
 WIDTH = 100
 STYLES = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
@@ -43,7 +44,13 @@ def _cells(verdict: Verdict) -> tuple[Text | str, ...]:
     mark = f"{SYMBOLS[verdict.outcome]} {verdict.outcome}" + (" (warn)" if verdict.severity == "warn" else "")
     spread = interval_in_words(verdict) or ("exact" if verdict.exact else "")
     value = in_terms_of(verdict, verdict.value)
-    return Text(mark, style=STYLES[verdict.outcome]), verdict.label, value, spread, limit_in_words(verdict)
+    return (
+        Text(mark, style=STYLES[verdict.outcome]),
+        Text(budget_title(verdict)),
+        value,
+        spread,
+        limit_in_words(verdict),
+    )
 
 
 def _more(verdict: Verdict) -> str:

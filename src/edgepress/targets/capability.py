@@ -1,5 +1,6 @@
 """What a target can compute on integers: capability tables, read from YAML. Needs no torch."""
 
+import platform
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edgepress.errors import UserError
 
 FOLDER = Path(__file__).parent / "capabilities"
+LOCAL = "onnxruntime-local"
 Role = Literal["compute", "follow", "same_scale"]
 
 
@@ -93,13 +95,29 @@ def capability_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
+def local_table(machine: str = platform.machine(), cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The table of onnxruntime on this very machine.
+
+    Args:
+        machine: architecture as the platform names it. cpuinfo: where the features of the CPU are listed.
+    """
+    if machine.lower() in ("arm64", "aarch64"):
+        return "onnxruntime-arm64"
+    try:
+        vnni = "vnni" in cpuinfo.read_text()
+    except OSError:
+        return "onnxruntime-x86-avx2"  # nothing known: the table that holds on every x86
+    return "onnxruntime-x86" if vnni else "onnxruntime-x86-avx2"
+
+
 @cache
 def load_capability(name: str) -> Capability:
-    """The table of that name, or the one in the YAML file of that path.
+    """The table of that name, or the one in the YAML file of that path; `LOCAL` is this machine's.
 
     Raises:
         UserError: no such table, or a file that does not fit the schema.
     """
+    name = local_table() if name == LOCAL else name
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if not path.is_file():
         raise UserError(f"no capability table {name!r}", found="no such table",

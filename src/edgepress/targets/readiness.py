@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from edgepress.targets.remote import qemu
 from edgepress.targets.target import Target
 
 
@@ -65,9 +65,10 @@ def _ssh(target: Target, root: Path) -> Iterator[Lack]:
 
 
 def _qemu(target: Target, root: Path) -> Iterator[Lack]:
-    native = platform.machine() in ("aarch64", "arm64")
-    if not native and not any(map(shutil.which, ("qemu-aarch64-static", "qemu-aarch64"))):
+    if not any(map(shutil.which, qemu.EMULATORS)):
         yield Lack("qemu-aarch64", "apt-get install qemu-user-static")
+    if not (qemu.files() / "tree" / qemu.PYTHON).exists():
+        yield Lack("an arm64 file tree", qemu.PREPARE)
 
 
 def _microcontroller(target: Target, root: Path) -> Iterator[Lack]:

@@ -14,7 +14,7 @@ from edgepress.errors import UserError
 
 Runtime = Literal["onnxruntime", "openvino", "torch", "tensorrt", "c"]
 Kind = Literal["local", "ssh", "qemu-arm64", "mcu"]
-Meter = Literal["rapl", "nvml", "hwmon", "ina3221", "pi5-pmic", "powermetrics", "joulescope", "ppk2", "serial-csv"]
+MeterName = Literal["rapl", "nvml", "hwmon", "ina3221", "pi5-pmic", "powermetrics", "joulescope", "ppk2", "serial-csv"]
 
 READY_MADE = Path(__file__).parent / "files"
 
@@ -61,7 +61,8 @@ class Target(Strict):
             name for the device ("cpu", "cuda:0", "GPU"; for microcontrollers the core).
         threads: intra-op threads; part of the measurement's meaning, hence never "all" by default.
         capability: name of the table that says which operators run in which number format.
-        meters: energy meters that may be there, best first.
+        meters: energy meters that may be there, best first. meter_settings: what a meter cannot find out itself, e.g.
+            `{ppk2: {millivolts: 3300}, serial-csv: {port: /dev/ttyUSB0, column: 1, scale: 0.001}}`.
         channel_alignment: channel counts that are multiples of this fill the vector units.
         options: passed to the runtime as they are (session options, provider options, compile mode).
     """
@@ -73,7 +74,8 @@ class Target(Strict):
     device: str = "cpu"
     threads: int = Field(default=1, ge=1)
     capability: str
-    meters: tuple[Meter, ...] = ()
+    meters: tuple[MeterName, ...] = ()
+    meter_settings: Mapping[MeterName, Mapping[str, str | int | float]] = Field(default_factory=dict)
     channel_alignment: int = Field(default=1, ge=1)
     limits: Limits = Limits()
     remote: Remote | None = None

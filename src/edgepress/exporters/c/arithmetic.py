@@ -91,7 +91,15 @@ def exp_between_minus_quarter_and_zero(a: Ints) -> Ints:
 
 
 # (bit of the remainder in Q5.26, exp(-2**exponent) in Q0.31) for exponents -2 .. 4
-EXP_STEPS = ((24, 1672461947), (25, 1302514674), (26, 790015084), (27, 290630308), (28, 39332535), (29, 720401), (30, 242))
+EXP_STEPS = (
+    (24, 1672461947),
+    (25, 1302514674),
+    (26, 790015084),
+    (27, 290630308),
+    (28, 39332535),
+    (29, 720401),
+    (30, 242),
+)
 
 
 def exp_negative(a: Ints) -> Ints:
@@ -107,7 +115,7 @@ def exp_negative(a: Ints) -> Ints:
 
 def reciprocal_of_one_plus(a: int) -> int:
     """1 / (1 + a) for a in [0, 1), Q0.31: three Newton steps from 48/17 - 32/17 d."""
-    half_denominator = np.int64((a + INT32_MAX + 1) // 2)
+    half_denominator = np.array((a + INT32_MAX + 1) // 2, np.int64)
     x = 1515870810 + high_product(half_denominator, -1010580540)
     for _ in range(3):
         residue = (1 << 29) - high_product(half_denominator, x)
@@ -139,4 +147,3 @@ def average(total: Ints, count: Ints | int) -> Ints:
     half = np.asarray(count, np.int64) // 2
     quotient = (np.abs(total) + half) // count
     return np.where(total < 0, -quotient, quotient)
-

@@ -79,7 +79,7 @@ class Layer:
     Attributes:
         scratch: bytes needed while it runs. overlaps: per input tensor; absent means none.
         kernel: short name of what was chosen ("conv dsp 2x4"), for reports. note: why a slower kernel was taken.
-        defines: macro instantiations to write after the includes.
+        defines: macros set before the kernels are included. overread: up to 3 bytes behind the input are read.
     """
 
     op: Op
@@ -90,6 +90,7 @@ class Layer:
     kernel: str = ""
     note: str = ""
     defines: tuple[str, ...] = ()
+    overread: bool = False
 
     @property
     def constant_bytes(self) -> int:

@@ -60,7 +60,9 @@ def kernel_files(layers: Iterable[Layer]) -> list[str]:
 
 def array_text(constant: Constant, name: str) -> str:
     """A const definition, filled to the line width."""
-    rows, row, width = [], [], 0
+    rows: list[str] = []
+    row: list[str] = []
+    width = 0
     for value in map(str, np.asarray(constant.values).reshape(-1).tolist()):
         if width + len(value) + 1 > LINE:
             rows.append(",".join(row))
@@ -114,7 +116,7 @@ def header_source(source: Source) -> str:
         "",
         "/* real value = SCALE * (int8 - ZERO_POINT). `arena` is yours: "
         f"{u}_ARENA_BYTES bytes, aligned to 8. No state outlives a call,",
-        " * so one arena per thread makes the model re-entrant. The arena also holds inputs and outputs: write the inputs",
+        " * so one arena per thread makes the model re-entrant. It also holds inputs and outputs: write the inputs",
         f" * before each {p}_run (it overwrites them), read the outputs before the next. */",
         f"int8_t *{p}_input(void *arena, int index);",
         f"const int8_t *{p}_output(const void *arena, int index);",
@@ -146,10 +148,10 @@ def _float(value: float) -> str:
 def model_source(source: Source) -> str:
     """The .c file with one function per layer."""
     p = source.prefix
-    lines = [f"#define {name} 1" for name in source.defines] + [""] * bool(source.defines)
+    defines = dict.fromkeys([*source.defines, *(define for layer in source.layers for define in layer.defines)])
+    lines = [f"#define {define}" for define in defines] + [""] * bool(defines)
     lines += [f'#include "{p}.h"', "", f'#include "{p}_weights.h"']
     lines += [f'#include "kernels/{name}"' for name in kernel_files(source.layers)] + [""]
-    lines += dict.fromkeys(define for layer in source.layers for define in layer.defines)
     for index, layer in enumerate(source.layers):
         lines += _layer_lines(source, index, layer)
     return "\n".join(lines + _entry_points(source))
@@ -166,7 +168,12 @@ def _layer_lines(source: Source, index: int, layer: Layer) -> list[str]:
         if call.fields:
             lines.append(_struct(source, index, call, struct))
         body.append("    " + _call_text(source, index, layer, call, struct))
-    return [*lines, f"static __attribute__((noinline)) void {layer_function(source, index)}(uint8_t *arena) {{", *body, "}"]
+    return [
+        *lines,
+        f"static __attribute__((noinline)) void {layer_function(source, index)}(uint8_t *arena) {{",
+        *body,
+        "}",
+    ]
 
 
 def _struct(source: Source, index: int, call: Call, name: str) -> str:

@@ -18,7 +18,9 @@ def run(graph: g.Graph, inputs: Mapping[str, npt.ArrayLike], rounding: Rounding 
 
     inputs: one int8 array per graph input, of that input's shape.
     """
-    values: Values = {name: np.asarray(inputs[name], np.int64).reshape(graph.tensor(name).shape) for name in graph.inputs}
+    values: Values = {
+        name: np.asarray(inputs[name], np.int64).reshape(graph.tensor(name).shape) for name in graph.inputs
+    }
     for op in graph.ops:
         values[op.output] = _RULES[type(op)](graph, op, values, rounding)
     return values

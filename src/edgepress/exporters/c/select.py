@@ -1,10 +1,27 @@
 """Choosing the kernel of each operator for a core."""
 
+from collections.abc import Callable
+
+from edgepress.exporters.c import dsp, mve, portable, scalar, thumb2
 from edgepress.exporters.c import graph as g
-from edgepress.exporters.c import portable
+from edgepress.exporters.c.arithmetic import Rounding
 from edgepress.exporters.c.calls import Layer
 
+_FASTER: dict[str, dict[type[g.Op], Callable[..., Layer | None]]] = {
+    "scalar": {g.Conv: scalar.conv, g.Dense: scalar.dense},
+    "narrow": {g.Conv: scalar.conv_narrow, g.Dense: scalar.dense},
+    "thumb2": {g.Conv: thumb2.conv, g.Dense: scalar.dense},
+    "mve": {g.Conv: mve.conv, g.Dense: mve.dense, g.Arithmetic: mve.add},
+    "dsp": {g.Conv: dsp.conv, g.Dense: dsp.dense, g.Arithmetic: dsp.add},
+}
 
-def lower(graph: g.Graph, isa: str) -> list[Layer]:
+
+def lower(graph: g.Graph, isa: str, rounding: Rounding = "double") -> list[Layer]:
     """Every operator of a graph as kernel calls, fastest kernel of the instruction set first."""
-    return [portable.lower(graph, op) for op in graph.ops]
+    return [_layer(graph, op, isa, rounding) for op in graph.ops]
+
+
+def _layer(graph: g.Graph, op: g.Op, isa: str, rounding: Rounding) -> Layer:
+    faster = _FASTER.get(isa, {}).get(type(op))
+    chosen = faster(graph, op, rounding) if faster else None
+    return chosen or portable.lower(graph, op)

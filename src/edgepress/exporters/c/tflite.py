@@ -71,7 +71,9 @@ def read(path: Path) -> g.Graph:
     try:
         return _read(path)
     except (struct.error, IndexError, ValueError) as error:
-        raise UserError(f"{path} is not a readable .tflite file", found=str(error), expected="a TFLite flatbuffer") from error
+        raise UserError(
+            f"{path} is not a readable .tflite file", found=str(error), expected="a TFLite flatbuffer"
+        ) from error
 
 
 def _read(path: Path) -> g.Graph:
@@ -217,7 +219,7 @@ def _add(model: _Model, node: _Node) -> g.Op:
         output=out.name,
         kind="add",
         clamp=_clamp(model, node, node.option(0, "b")),
-        **add_factors(left.scale[0], right.scale[0], out.scale[0]),
+        **add_factors(left.scale[0], right.scale[0], out.scale[0]),  # type: ignore[arg-type]
     )
 
 

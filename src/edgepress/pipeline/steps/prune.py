@@ -13,12 +13,13 @@ def run(config: Prune, program: Program, bench: Bench, place: Workplace) -> Step
     """Score, plan, cut; re-fit what is left where the recipe asks for it."""
     options = PruneOptions(
         criterion=config.criterion,
-        reduce={config.reduce.metric: config.reduce.share},
+        reduce=config.reduce.shares,
         allocation=config.allocation,
         round_to=config.round_to or bench.target.channel_alignment,
         minimum=config.minimum,
         ignore=config.ignore,
         reconstruct=config.reconstruct,
+        iterations=config.iterations,
         seed=bench.seed,
     )
     batches = labelled(bench.calibration_batches(config.samples)) if config.needs() else []
@@ -30,5 +31,5 @@ def run(config: Prune, program: Program, bench: Bench, place: Workplace) -> Step
         f"parameters {facts['params_before']:,} -> {facts['params_after']:,}"
     )
     return StepResult(
-        result.program, result.changed, summary, facts=facts, refusals=result.refusals, plan=result.plan.to_text()
+        result.program, result.changed, summary, facts=facts, refusals=result.refusals, plan=str(result.plan)
     )

@@ -2,36 +2,84 @@
 
 from __future__ import annotations
 
-from edgepress.distill.objective import make_objective
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from edgepress.data.dataset import Dataset, split
+from edgepress.distill.objective import OUTPUT_LOSSES, TASK, Objective, Term
 from edgepress.ir import Program
 from edgepress.pipeline.bench import Bench
 from edgepress.pipeline.steps.step import StepResult, Workplace
 from edgepress.recipe.steps import Train
-from edgepress.train import TrainOptions, fit
+from edgepress.recipe.steps.train import Distill
+from edgepress.train import Progress, Task, fit, options_from
+from edgepress.train.tasks import first
+
+TEMPERATURE_LOSSES = ("kd", "dkd", "sequence", "channel_wise")
 
 
 def run(config: Train, program: Program, bench: Bench, place: Workplace) -> StepResult:
     """Train from the program's weights."""
-    data = bench.samples.training()
-    teacher = bench.original if config.distill else None
-    plan = f"{config.epochs} epochs over {len(data)} samples, {config.optimizer}, lr {config.lr:g}" + _taught(config)
+    train, validation = _split(bench.samples.training(), config.validation, bench.seed)
+    options = options_from({**config.loop_settings(), "seed": bench.seed, "device": bench.device})
+    plan = _plan(config, train, validation)
     if place.dry:
         return StepResult(program, True, plan, plan=plan)
     result = fit(
         program,
-        data,
+        train,
+        objective=objective(bench.task, config.distill, config.label_smoothing),
+        options=options,
         task=bench.task,
-        objective=make_objective(bench.task, config.distill),
-        options=TrainOptions(),
-        teacher=teacher,
+        validation=validation,
+        teacher=bench.original if config.distill else None,
         checkpoints=place.scratch,
-        on_progress=bench.reporter.progress,
+        on_progress=_teller(bench),
     )
-    return StepResult(result.program, True, plan, plan=plan)
+    facts: dict[str, float | int | str] = {"epochs": config.epochs, "samples": len(train)}
+    if result.best_metric is not None:
+        facts["validation_" + bench.task.metric] = result.best_metric
+    return StepResult(result.program, True, plan, facts=facts, plan=plan)
 
 
-def _taught(config: Train) -> str:
-    if config.distill is None:
-        return ""
-    d = config.distill
-    return f", taught by the original ({d.loss}, temperature {d.temperature:g}, weight {d.weight:g})"
+def objective(task: Task, distill: Distill | None, smoothing: float) -> Callable[[Any, Tensor | None, Any], Tensor]:
+    """The task's loss, or its weighted sum with a distillation loss."""
+
+    def task_loss(outputs: Any, targets: Tensor) -> Tensor:
+        return task.loss(first(outputs), targets, smoothing)
+
+    if distill is None:
+        return Objective([Term(TASK)], task_loss)
+    assert distill.loss in OUTPUT_LOSSES
+    settings = {"temperature": distill.temperature} if distill.loss in TEMPERATURE_LOSSES else {}
+    terms = [Term(distill.loss, distill.weight, settings)]
+    if distill.weight < 1:
+        terms.insert(0, Term(TASK, 1 - distill.weight))
+    return Objective(terms, task_loss)
+
+
+def _split(data: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset | None]:
+    return split(data, share, seed) if share else (data, None)
+
+
+def _plan(config: Train, train: Dataset, validation: Dataset | None) -> str:
+    plan = f"{config.epochs} epochs over {len(train)} samples, {config.optimizer}, lr {config.lr:g} {config.schedule}"
+    if validation is not None:
+        plan += f", best epoch on {len(validation)} held-out samples"
+    if config.distill:
+        d = config.distill
+        plan += f", taught by the original ({d.loss}, temperature {d.temperature:g}, weight {d.weight:g})"
+    return plan
+
+
+def _teller(bench: Bench) -> Callable[[Progress], None]:
+    def tell(p: Progress) -> None:
+        metric = "" if p.metric is None else f", {bench.task.metric} {p.metric:.4f}"
+        bench.reporter.progress(
+            f"epoch {p.epoch}/{p.epochs}, loss {p.loss:.4f}{metric}, "
+            f"{p.samples_per_second:,.0f} samples/s, {p.seconds_left:.0f} s left"
+        )
+
+    return tell

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import create_model, model_validator
+from pydantic import ConfigDict, create_model, model_validator
 
 from edgepress.recipe.section import Section, exactly_one
 from edgepress.recipe.steps.export import Export
@@ -21,6 +21,8 @@ STEP_KINDS: tuple[type[StepConfig], ...] = (
 
 class StepItem(Section):
     """One item of `steps:`, a mapping of exactly one kind to its settings."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
     @property
     def kind(self) -> str:

@@ -8,8 +8,14 @@ from edgepress.recipe.steps.step import StepConfig
 
 
 class Export(StepConfig):
-    """One artifact. `opset` is the version of the ONNX operator set."""
+    """What ships.
+
+    Attributes:
+        format: `onnx`, or `c`: the ONNX file and beside it C sources for the first microcontroller target.
+        opset: version of the ONNX operator set. name: prefix of the C symbols.
+    """
 
     kind: ClassVar[str] = "export"
-    format: Literal["onnx"] = "onnx"
-    opset: Annotated[int, Field(ge=13, le=25)] = 17
+    format: Literal["onnx", "c"] = "onnx"
+    opset: Annotated[int, Field(ge=13, le=17)] = 17
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "model"

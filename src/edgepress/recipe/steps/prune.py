@@ -4,36 +4,35 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from edgepress.recipe.section import Section, exactly_one
+from edgepress.recipe.section import Section, problem
 from edgepress.recipe.steps.step import Need, StepConfig
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+WEIGHT_CRITERIA = ("l1", "l2", "bn_scale", "fpgm", "lamp", "random")  # look at weights alone
 
 
 class Reduce(Section):
-    """How much to take away, as a share of the whole: exactly one of `macs`, `params`, `channels`."""
+    """How much to take away, as a share of the whole; with several, all of them are met."""
 
     macs: Share | None = None
     params: Share | None = None
-    channels: Share | None = None
+    bytes: Share | None = None
 
     @property
-    def metric(self) -> str:
-        """Which of the three is given."""
-        return exactly_one("prune.reduce", self._alternatives())
-
-    @property
-    def share(self) -> float:
-        """The share to remove, in (0, 1)."""
-        value: float = getattr(self, self.metric)
-        return value
-
-    def _alternatives(self) -> dict[str, float | None]:
-        return {"macs": self.macs, "params": self.params, "channels": self.channels}
+    def shares(self) -> dict[str, float]:
+        """The shares that are given, each in (0, 1)."""
+        given = {"macs": self.macs, "params": self.params, "bytes": self.bytes}
+        return {metric: share for metric, share in given.items() if share is not None}
 
     @model_validator(mode="after")
-    def _one_metric(self) -> "Reduce":
-        exactly_one("prune.reduce", self._alternatives())
+    def _something_to_reduce(self) -> "Reduce":
+        if not self.shares:
+            raise problem(
+                "prune.reduce is empty",
+                found="nothing to reduce",
+                expected="macs, params or bytes",
+                fix="e.g. reduce: {macs: 0.5}",
+            )
         return self
 
 
@@ -41,21 +40,38 @@ class Prune(StepConfig):
     """Structured pruning over coupled channel groups.
 
     Attributes:
-        criterion: how the importance of a channel is scored. `taylor` looks at training data.
-        allocation: `global` ranks all channels together, `uniform` takes the same share of each group.
-        round_to: kept channels are a multiple of this. minimum: channels each group keeps at least.
-        ignore: regular expressions of node names that stay whole.
+        criterion: how the importance of a channel is scored; see docs/pruning.md for the papers.
+        allocation: `global` ranks all channels together, `uniform` takes the same share of each group, `sensitivity`
+            weighs by the measured loss of each group.
+        round_to: kept channels are a multiple of this; the target's alignment without it.
+        minimum: channels each group keeps at least. ignore: regular expressions of node or tensor names left whole.
         reconstruct: re-fit the weights behind the cut by least squares on calibration activations.
+        iterations: cut in this many steps. samples: calibration samples; `data.calibration.samples` without it.
     """
 
     kind: ClassVar[str] = "prune"
-    criterion: Literal["l1", "l2", "taylor", "random"] = "taylor"
+    criterion: Literal[
+        "activation_taylor",
+        "activation_fisher",
+        "taylor",
+        "fisher",
+        "l1",
+        "l2",
+        "bn_scale",
+        "fpgm",
+        "lamp",
+        "wanda",
+        "random",
+    ] = "activation_taylor"
     reduce: Reduce
-    allocation: Literal["global", "uniform"] = "global"
-    round_to: PositiveInt = 8
-    minimum: PositiveInt = 8
+    allocation: Literal["global", "uniform", "sensitivity"] = "global"
+    round_to: PositiveInt | None = None
+    minimum: PositiveInt = 1
     ignore: tuple[str, ...] = ()
     reconstruct: bool = True
+    iterations: PositiveInt = 1
+    samples: PositiveInt | None = None
 
     def needs(self) -> frozenset[Need]:
-        return frozenset({"train"}) if self.criterion == "taylor" or self.reconstruct else frozenset()
+        blind = self.criterion in WEIGHT_CRITERIA and self.allocation != "sensitivity" and not self.reconstruct
+        return frozenset() if blind else frozenset({"train"})

@@ -1,8 +1,8 @@
 """`quantize:` put Q/DQ where the target profits."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from edgepress.recipe.steps.step import Need, StepConfig
 
@@ -12,13 +12,18 @@ class Quantize(StepConfig):
 
     Attributes:
         scheme: `int8`: per-channel weights, per-tensor activations, placed from the target's capability table.
+        weight_bits: width of the weights. edge_bits: of the first and last layer, where that differs.
+        keep_float: nodes, or layers by dotted prefix, that stay float.
         observer: how ranges of activations are found.
         samples: calibration samples, drawn by the seed from `data.train`; `data.calibration.samples` without it.
     """
 
     kind: ClassVar[str] = "quantize"
     scheme: Literal["int8"] = "int8"
-    observer: Literal["minmax"] = "minmax"
+    weight_bits: Annotated[int, Field(ge=2, le=8)] = 8
+    observer: Literal["minmax", "moving_average", "percentile", "mse", "entropy"] = "minmax"
+    keep_float: tuple[str, ...] = ()
+    edge_bits: Annotated[int, Field(ge=2, le=8)] | None = None
     samples: PositiveInt | None = None
 
     def needs(self) -> frozenset[Need]:

@@ -21,26 +21,24 @@ RUNTIMES = {
     "onnxruntime": ("edgepress.targets.runtimes.onnxruntime_session", (".onnx", ".ort")),
     "openvino": ("edgepress.targets.runtimes.openvino_session", (".xml", ".onnx")),
     "torch": ("edgepress.targets.runtimes.torch_session", (".pt2", "")),
+    "tensorrt": ("edgepress.targets.runtimes.tensorrt_session", (".engine", ".plan")),
 }
 
 
 def open_session(artifact: Path, target: Target) -> Session:
-    """Load `artifact` on the target's runtime, in this process.
+    """Load `artifact` on the target's runtime: in this process, or where the target is (see `targets.remote`).
 
     Raises:
-        UserError: no such file, or not one this runtime takes, or the target is not local.
+        UserError: no such file, or not one this runtime takes.
         MissingTool: the runtime is not installed, or has no support for the target's device.
-        ToolError: the runtime refuses the artifact.
+        ToolError: the runtime refuses the artifact, or the target cannot be reached.
     """
     module, endings = _runtime(target)
-    if target.kind != "local":
-        raise UserError(
-            f"target {target.name} cannot be opened in this process",
-            found=f"kind {target.kind}",
-            expected="kind local",
-            fix="measure through edgepress.targets.place, which reaches every kind",
-        )
     _check_file(artifact, target, endings)
+    if target.kind != "local":
+        from edgepress.targets.remote.place import open_there
+
+        return open_there(artifact, target)
     return importlib.import_module(module).open_session(artifact, target)
 
 

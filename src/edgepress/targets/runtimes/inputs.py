@@ -1,14 +1,16 @@
 """What an artifact takes, and the check that it is given that."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from edgepress.errors import UserError
 
-Array: TypeAlias = npt.NDArray[np.generic]
+Array = npt.NDArray[np.generic]
 
 
 class InputSpec(NamedTuple):

@@ -10,12 +10,11 @@
 #include <stdint.h>
 
 #ifdef EP_SPECIALISE /* speed: every layer gets its own copy, its sizes are constants */
-#define EP_KERNEL static inline __attribute__((always_inline))
+#define EP_KERNEL static inline __attribute__((always_inline, unused))
 #else
-#define EP_KERNEL static __attribute__((noinline))
+#define EP_KERNEL static __attribute__((noinline, unused))
 #endif
 #define EP_INLINE static inline __attribute__((always_inline))
-#define EP_UNUSED __attribute__((unused))
 
 /* round(x * multiplier / 2^31), half up */
 EP_INLINE int32_t ep_high_product(int32_t x, int32_t multiplier) {

@@ -33,7 +33,7 @@ EP_INLINE int32_t ep_average(int32_t total, int32_t count) {
     return total > 0 ? (total + count / 2) / count : (total - count / 2) / count;
 }
 
-EP_UNUSED EP_KERNEL void ep_pool_average(const ep_pool *p, const int8_t *in, int8_t *out) {
+EP_KERNEL void ep_pool_average(const ep_pool *p, const int8_t *in, int8_t *out) {
     for (int32_t oy = 0; oy < p->out_h; oy++)
         for (int32_t ox = 0; ox < p->out_w; ox++) {
             const ep_window w = ep_pool_window(p, oy, ox);
@@ -45,7 +45,7 @@ EP_UNUSED EP_KERNEL void ep_pool_average(const ep_pool *p, const int8_t *in, int
         }
 }
 
-EP_UNUSED EP_KERNEL void ep_pool_max(const ep_pool *p, const int8_t *in, int8_t *out) {
+EP_KERNEL void ep_pool_max(const ep_pool *p, const int8_t *in, int8_t *out) {
     for (int32_t oy = 0; oy < p->out_h; oy++)
         for (int32_t ox = 0; ox < p->out_w; ox++) {
             const ep_window w = ep_pool_window(p, oy, ox);

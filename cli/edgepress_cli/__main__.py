@@ -1,0 +1,5 @@
+"""`python -m edgepress_cli`."""
+
+from edgepress_cli.main import entry
+
+entry()

@@ -1,0 +1,97 @@
+"""The way in: a quantized model file becomes a folder of C."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from edgepress.errors import UserError
+from edgepress.exporters.c import artifact, cores, interpret, onnx_qdq, select, tflite
+from edgepress.exporters.c.arithmetic import Rounding
+from edgepress.exporters.c.artifact import CArtifact
+from edgepress.exporters.c.emit import Source
+from edgepress.exporters.c.graph import Array, Graph
+from edgepress.exporters.c.plan import check, plan_memory
+
+READERS = {".onnx": onnx_qdq.read, ".tflite": tflite.read}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to generate.
+
+    Attributes:
+        target: a name of `cores.CORES`. name: prefix of all symbols, a C identifier.
+        rounding: "double" (TFLM, CMSIS-NN) or "single". specialise: one copy of each kernel per layer: faster, larger.
+        golden: how many golden vectors to write (seeded random inputs unless `golden_inputs` are given, [n, ...] int8).
+    """
+
+    target: str = "cortex-m4"
+    name: str = "model"
+    rounding: Rounding = "double"
+    specialise: bool = False
+    golden: int = 2
+    golden_inputs: Array | None = None
+    seed: int = 0
+
+
+def read_graph(source: Path) -> Graph:
+    """The integer graph of a `.onnx` (QDQ) or `.tflite` file. Raises UserError naming the node that cannot be taken."""
+    if source.suffix not in READERS:
+        raise UserError(
+            f"{source} cannot be exported to C", found=source.suffix or "no suffix", expected=", ".join(READERS)
+        )
+    if not source.is_file():
+        raise UserError(f"{source} does not exist", expected="a quantized model file")
+    return READERS[source.suffix](source)
+
+
+def export(source: Path, out: Path, *, options: Options | None = None) -> CArtifact:
+    """Generate C for a quantized model.
+
+    source: int8 QDQ `.onnx` or int8 `.tflite`. out: folder to write to. Everything is decided before the first file is
+    written; raises UserError naming the node for what has no integer form, or for options that make no sense.
+    """
+    options = options or Options()
+    return export_graph(read_graph(source), source, out, options=options)
+
+
+def export_graph(graph: Graph, source: Path, out: Path, *, options: Options) -> CArtifact:
+    """As `export`, from a graph already read from `source`."""
+    core = cores.core_named(options.target)
+    _check(options)
+    layers = select.lower(graph, core.isa, options.rounding)
+    plan = plan_memory(graph, layers)
+    check(graph, layers, plan)
+    defines = ["EP_SINGLE_ROUNDING 1"] * (options.rounding == "single") + ["EP_SPECIALISE 1"] * options.specialise
+    text = Source(options.name, graph, layers, plan, tuple(defines), core.name, options.rounding)
+    return artifact.write(text, core, out, golden_vectors(graph, options), source)
+
+
+def _check(options: Options) -> None:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", options.name):
+        raise UserError("the C name is no identifier", found=options.name, expected="lower-case letters, digits, _")
+    if options.rounding not in get_args(Rounding):
+        raise UserError("unknown rounding", found=options.rounding, expected=", ".join(get_args(Rounding)))
+    if options.golden < 1:
+        raise UserError("too few golden vectors", found=str(options.golden), expected="at least 1")
+
+
+def golden_vectors(graph: Graph, options: Options) -> list[tuple[Array, Array]]:
+    """(inputs, outputs) per vector, each concatenated over the graph's inputs or outputs."""
+    sizes = [graph.tensor(name).size for name in graph.inputs]
+    draw = np.random.default_rng(options.seed)
+    rows = draw.integers(-128, 128, (options.golden, sum(sizes)))
+    if options.golden_inputs is not None:
+        rows = np.asarray(options.golden_inputs, np.int64).reshape(-1, sum(sizes))
+    return [(row.astype(np.int8), reference(graph, row, options.rounding)) for row in rows]
+
+
+def reference(graph: Graph, row: Array, rounding: Rounding = "double") -> Array:
+    """The integer reference's int8 outputs for one flat input row, concatenated."""
+    sizes = [graph.tensor(name).size for name in graph.inputs]
+    parts = np.split(np.asarray(row).reshape(-1), np.cumsum(sizes)[:-1])
+    outputs = interpret.outputs(graph, dict(zip(graph.inputs, parts, strict=True)), rounding)
+    return np.concatenate([y.reshape(-1) for y in outputs]).astype(np.int8)

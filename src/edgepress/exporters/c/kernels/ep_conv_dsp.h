@@ -1,0 +1,164 @@
+/* Convolution on DSP cores: tiles of two output channels x four pixels.
+ *
+ * Four pixels' windows are widened to int16 in scratch, laid out so that one pair of inputs of all four pixels lies
+ * in 16 bytes (`columns`). A weight word holds two inputs of channels a and b: as int16 halves it reads 256 b + a, and
+ * SXTB16 gives a alone. So SMLAD with the raw word sums t = 256 b.x + a.x, SMLAD with the widened one s = a.x, and
+ * b.x = (t - s) / 256 exactly, modulo 2^32: the second widening is saved. The exporter checks that |b.x| < 2^23 and
+ * that 256 b + a fits int16.
+ *
+ * ep_conv.weight is one stream, per channel pair: bias a | weight words | multiplier a, shift a + 256 shift b, bias b,
+ * multiplier b. Within four inputs the order is 0 2 1 3 (what SXTB16 gives). Channels are padded to an even number;
+ * a bias is doubled where EP_SINGLE_ROUNDING is not set for b, and shifts are one less where it is (ep_dsp_base.h). */
+#ifndef EP_CONV_DSP_H
+#define EP_CONV_DSP_H
+
+#include "ep_dsp_base.h"
+
+typedef struct {
+    int32_t weight_bytes, /* per channel pair: 2 * inputs */
+        step,             /* from one pixel's outputs to the next's */
+        pairs, zero;
+} ep_tile;
+
+/* Two inputs: r0 weights, r1 columns, r2 raw word, r3 widened, r4 r5 inputs, r6-r9 sums s, r10-r12 lr sums t. */
+#define EP_STEP \
+    "ldr r2, [r0], #4\n\t" \
+    "ldrd r4, r5, [r1], #8\n\t" \
+    "sxtb16 r3, r2\n\t" \
+    "smlad r6, r3, r4, r6\n\t" \
+    "smlad r10, r2, r4, r10\n\t" \
+    "smlad r7, r3, r5, r7\n\t" \
+    "smlad r11, r2, r5, r11\n\t" \
+    "ldrd r4, r5, [r1], #8\n\t" \
+    "smlad r8, r3, r4, r8\n\t" \
+    "smlad r12, r2, r4, r12\n\t" \
+    "smlad r9, r3, r5, r9\n\t" \
+    "smlad lr, r2, r5, lr\n\t"
+
+/* ep_dsp_rescale of one sum; channel a: r2 multiplier, r3 shift; channel b: r5 multiplier, r4 bias; r1 zero point. */
+#ifdef EP_SINGLE_ROUNDING
+#define EP_SCALE(X, M) "smmul " X ", " X ", " M "\n\tasrs " X ", " X ", r3\n\tadc " X ", " X ", r1\n\tssat " X ", #8, " X "\n\t"
+#define EP_A(X) EP_SCALE(X, "r2")
+#define EP_B(X) "add " X ", r4, " X ", asr #8\n\t" EP_SCALE(X, "r5")
+#else
+#define EP_SCALE(X, M) \
+    "smmulr " X ", " X ", " M "\n\tadd " X ", " X ", " X ", asr #31\n\t" \
+    "asrs " X ", " X ", r3\n\tadc " X ", " X ", r1\n\tssat " X ", #8, " X "\n\t"
+#define EP_A(X) "lsl " X ", " X ", #1\n\t" EP_SCALE(X, "r2")
+#define EP_B(X) "add " X ", r4, " X ", asr #7\n\t" EP_SCALE(X, "r5")
+#endif
+
+/* All channels of four pixels: out[pixel * step + channel]. No prologue of the compiler's: it needs every register.
+ * Stack: 0 columns, 4 out, 8 pairs left, 12 end of this pair's weights, 16 weight bytes, 20 step, 24 zero point. */
+static __attribute__((naked, noinline, unused)) void ep_dsp_channels(
+    const int8_t *stream EP_NAKED, const uint32_t *columns EP_NAKED, int8_t *out EP_NAKED, const ep_tile *tile EP_NAKED) {
+    __asm__ volatile(
+        "push {r4-r11, lr}\n\t"
+        "sub sp, sp, #28\n\t"
+        "ldm r3, {r4, r5, r6, r7}\n\t"
+        "strd r1, r2, [sp]\n\t"
+        "str r6, [sp, #8]\n\t"
+        "strd r4, r5, [sp, #16]\n\t"
+        "str r7, [sp, #24]\n"
+        "3:\n\t" /* a channel pair */
+        "ldr r6, [r0], #4\n\t"
+        "ldr r2, [sp, #16]\n\t"
+        "ldr r1, [sp]\n\t"
+        "mov r7, r6\n\t"
+        "add r3, r0, r2\n\t"
+        "mov r8, r6\n\t"
+        "str r3, [sp, #12]\n\t"
+        "mov r9, r6\n\t"
+        "mov r10, r6\n\t"
+        "mov r11, r6\n\t"
+        "mov r12, r6\n\t"
+        "mov lr, r6\n\t"
+        "lsls r2, r2, #28\n\t" /* an odd number of half rounds: start in the middle */
+        "bmi 2f\n"
+        "1:\n\t" EP_STEP EP_STEP
+        "2:\n\t" EP_STEP EP_STEP
+        "ldr r2, [sp, #12]\n\t"
+        "cmp r0, r2\n\t"
+        "bne 1b\n\t"
+        "ldm r0!, {r2, r3, r4, r5}\n\t"
+        "sub r10, r10, r6\n\t"
+        "sub r11, r11, r7\n\t"
+        "sub r12, r12, r8\n\t"
+        "sub lr, lr, r9\n\t"
+        "ldr r1, [sp, #24]\n\t"
+        EP_A("r6") EP_A("r7") EP_A("r8") EP_A("r9")
+        "lsr r3, r3, #8\n\t"
+        EP_B("r10") EP_B("r11") EP_B("r12") EP_B("lr")
+        "ldr r3, [sp, #4]\n\t"
+        "ldr r2, [sp, #20]\n\t"
+        "add r4, r3, r2\n\t"
+        "strb r6, [r3]\n\t"
+        "strb r7, [r3, r2]\n\t"
+        "strb r8, [r3, r2, lsl #1]\n\t"
+        "strb r9, [r4, r2, lsl #1]\n\t"
+        "adds r3, r3, #1\n\t"
+        "adds r4, r4, #1\n\t"
+        "strb r10, [r3]\n\t"
+        "strb r11, [r3, r2]\n\t"
+        "strb r12, [r3, r2, lsl #1]\n\t"
+        "strb lr, [r4, r2, lsl #1]\n\t"
+        "adds r3, r3, #1\n\t"
+        "ldr r1, [sp, #8]\n\t"
+        "str r3, [sp, #4]\n\t"
+        "subs r1, r1, #1\n\t"
+        "str r1, [sp, #8]\n\t"
+        "bne 3b\n\t"
+        "add sp, sp, #28\n\t"
+        "pop {r4-r11, pc}");
+}
+
+/* `words` times four inputs into one pixel's place of the columns; returns the next place */
+EP_INLINE uint32_t *ep_dsp_widen(uint32_t *to, const int8_t *from, int32_t words) {
+    if (words & 1) {
+        const uint32_t v = ep_load32(from);
+        to[0] = ep_sxtb16(v);
+        to[4] = ep_sxtb16_odd(v);
+        to += 8;
+        from += 4;
+    }
+    for (words >>= 1; words > 0; words--) {
+        const uint32_t u = ep_load32(from), v = ep_load32(from + 4);
+        to[0] = ep_sxtb16(u);
+        to[4] = ep_sxtb16_odd(u);
+        to[8] = ep_sxtb16(v);
+        to[12] = ep_sxtb16_odd(v);
+        to += 16;
+        from += 8;
+    }
+    return to;
+}
+
+EP_INLINE uint32_t *ep_dsp_fill(uint32_t *to, uint32_t pair, int32_t words) {
+    for (; words > 0; words--) {
+        to[0] = pair;
+        to[4] = pair;
+        to += 8;
+    }
+    return to;
+}
+
+EP_INLINE uint32_t ep_dsp_zero_pair(const ep_conv *p) { return (uint32_t)(p->in_zero & 0xffff) * 0x10001u; }
+
+EP_INLINE ep_tile ep_dsp_tile(const ep_conv *p, int32_t words) {
+    const int32_t pairs = (p->out_c + 1) >> 1;
+    const ep_tile tile = {8 * words, 2 * pairs, pairs, p->out_zero};
+    return tile;
+}
+
+/* One group of pixels: whole groups go straight out; the last few by way of scratch (a tile always writes four pixels
+ * and an even number of channels). */
+EP_INLINE void ep_dsp_finish(const ep_conv *p, const ep_tile *tile, const uint32_t *columns, int8_t *out, int32_t count, int8_t *spare) {
+    const int32_t direct = count == 4 && tile->step == p->out_c;
+    ep_dsp_channels(p->weight, columns, direct ? out : spare, tile);
+    if (!direct)
+        for (int32_t i = 0; i < count; i++)
+            for (int32_t c = 0; c < p->out_c; c++) out[i * p->out_c + c] = spare[i * tile->step + c];
+    ep_dsp_clamp(out, count * p->out_c, p->low, p->high);
+}
+
+#endif

@@ -1,0 +1,26 @@
+/* One row times a matrix, two output channels at a time; weight per pair: [inputs][2]. */
+#ifndef EP_DENSE_SCALAR_H
+#define EP_DENSE_SCALAR_H
+
+#include "ep_dense_ref.h"
+
+EP_INLINE void ep_dense_scalar_put(const ep_dense *p, int32_t total, int32_t c, int8_t *out) {
+    out[c] = ep_clamp(ep_rescale(total, p->multiplier[c], p->shift[c]) + p->out_zero, p->low, p->high);
+}
+
+EP_KERNEL void ep_dense_scalar(const ep_dense *p, const int8_t *in, int8_t *out) {
+    const int8_t *w = p->weight;
+    for (int32_t c = 0; c < p->out_c; c += 2) {
+        const int8_t *end = in + p->in_c;
+        int32_t a = p->bias[c], b = p->bias[c + 1];
+        for (const int8_t *x = in; x != end; w += 2) {
+            const int32_t v = *x++;
+            a += v * w[0];
+            b += v * w[1];
+        }
+        ep_dense_scalar_put(p, a, c, out);
+        if (c + 1 < p->out_c) ep_dense_scalar_put(p, b, c + 1, out);
+    }
+}
+
+#endif

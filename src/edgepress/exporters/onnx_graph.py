@@ -1,0 +1,182 @@
+"""Build an ONNX graph from the values of a program: names, initializers, shapes. For each operator see `onnx_ops`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch.fx import Node
+
+from edgepress.ir.program import Program
+
+ELEMENT = {
+    torch.float32: TensorProto.FLOAT, torch.float16: TensorProto.FLOAT16, torch.bfloat16: TensorProto.BFLOAT16,
+    torch.float64: TensorProto.DOUBLE, torch.int64: TensorProto.INT64, torch.int32: TensorProto.INT32,
+    torch.int16: TensorProto.INT16, torch.int8: TensorProto.INT8, torch.uint8: TensorProto.UINT8,
+    torch.bool: TensorProto.BOOL,
+}  # fmt: skip
+BATCH = "batch"
+
+
+class NotTranslated(Exception):
+    """An operator, or a form of it, that has no translation here."""
+
+
+class GraphBuilder:
+    """Collects ONNX nodes and initializers for one program.
+
+    Equal initializers are stored once. Every value is called as its node in the program, so that layers of the
+    artifact can be compared with layers of the program.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: dict[str, onnx.TensorProto] = {}
+        self.names: dict[Node, str] = {}
+        self._by_content: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._counts: dict[str, int] = {}
+        self._state, self._state_names = program.state(), program.state_names()
+        for node, name in zip(program.user_inputs(), program.input_names, strict=True):
+            self.names[node] = name
+
+    # -- values --------------------------------------------------------------------------------------------------
+
+    def name(self, value: Any) -> str:
+        """The ONNX name of a node's value; weights become initializers when first asked for."""
+        if not isinstance(value, Node):
+            raise NotTranslated(f"{value!r} where a tensor was expected")
+        if value not in self.names:
+            tensor = self.tensor(value)
+            if tensor is None:
+                raise NotTranslated(f"{value.name} has no value in the ONNX graph")
+            self.names[value] = self.constant(to_numpy(tensor), self._state_names[value.name])
+        return self.names[value]
+
+    def tensor(self, value: Any) -> torch.Tensor | None:
+        """The weight behind a node, or `None`."""
+        if not isinstance(value, Node) or value.name not in self._state_names:
+            return None
+        return self._state[self._state_names[value.name]]
+
+    def constant(self, array: np.ndarray[Any, Any], hint: str = "c") -> str:
+        """The name of an initializer with this content."""
+        array = np.array(array, order="C")  # ascontiguousarray would turn scalars into vectors
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._by_content:
+            name = self.fresh(hint)
+            self.initializers[name] = numpy_helper.from_array(array, name)
+            self._by_content[key] = name
+        return self._by_content[key]
+
+    def integers(self, values: Sequence[int]) -> str:
+        """An int64 vector."""
+        return self.constant(np.asarray(values, dtype=np.int64))
+
+    def scalar(self, value: float, like: torch.dtype = torch.float32) -> str:
+        """A scalar of the given dtype."""
+        return self.constant(to_numpy(torch.tensor(value, dtype=like)))
+
+    # -- nodes ---------------------------------------------------------------------------------------------------
+
+    def emit(self, op: str, inputs: Sequence[str], *, out: str | Sequence[str] = "", **attributes: Any) -> str:
+        """Add a node; returns the name of its first output. Attributes that are `None` are left out."""
+        outputs = [out or self.fresh("t")] if isinstance(out, str) else list(out)
+        given = {k: v for k, v in attributes.items() if v is not None}
+        self.nodes.append(helper.make_node(op, list(inputs), outputs, **given))
+        return outputs[0]
+
+    def fresh(self, hint: str) -> str:
+        """A name that is not taken."""
+        taken = {*self.program.input_names, *self.program.output_names}
+        while True:
+            count = self._counts.get(hint, 0)
+            self._counts[hint] = count + 1
+            name = hint if count == 0 and hint not in ("c", "t") else f"{hint}{count}"
+            if name not in taken:
+                return name
+
+    # -- shapes --------------------------------------------------------------------------------------------------
+
+    def target_shape(self, node: Node) -> str:
+        """The shape of `node`'s value as an input of Reshape: at most one free size, written -1."""
+        shape = list(node.meta["val"].shape)
+        free = [i for i, size in enumerate(shape) if not isinstance(size, int)]
+        if len(free) > 1:
+            raise NotTranslated(f"{node.name} has {len(free)} free sizes")
+        return self.integers([-1 if i in free else int(size) for i, size in enumerate(shape)])
+
+    def full_shape(self, node: Node) -> str:
+        """The shape of `node`'s value, with the free batch read from the first input."""
+        shape = node.meta["val"].shape
+        if all(isinstance(size, int) for size in shape):
+            return self.integers([int(size) for size in shape])
+        batch = self.program.user_inputs()[0].meta["val"].shape[0]
+        if any(not isinstance(size, int) and str(size) != str(batch) for size in shape):
+            raise NotTranslated(f"{node.name} has a free size other than the batch")
+        read = self.emit("Shape", [self.program.input_names[0]], start=0, end=1)
+        parts = [read if not isinstance(size, int) else self.integers([int(size)]) for size in shape]
+        return self.emit("Concat", parts, axis=0)
+
+    # -- the whole -----------------------------------------------------------------------------------------------
+
+    def model(self, opset: int, metadata: Mapping[str, str]) -> onnx.ModelProto:
+        """The finished model, dead nodes removed."""
+        nodes = _alive(self.nodes, self.program.output_names)
+        read = {name for node in nodes for name in node.input}
+        weights = [tensor for name, tensor in self.initializers.items() if name in read | {*self.program.output_names}]
+        graph = helper.make_graph(nodes, "edgepress", list(self._inputs()), list(self._outputs()), weights)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="edgepress")
+        model.ir_version = helper.find_min_ir_version_for(list(model.opset_import))
+        for key, value in sorted(metadata.items()):
+            entry = model.metadata_props.add()
+            entry.key, entry.value = key, value
+        return model
+
+    def _inputs(self) -> Iterator[onnx.ValueInfoProto]:
+        for node, name in zip(self.program.user_inputs(), self.program.input_names, strict=True):
+            yield _value_info(node, name)
+
+    def _outputs(self) -> Iterator[onnx.ValueInfoProto]:
+        for node, name in zip(output_nodes(self.program), self.program.output_names, strict=True):
+            yield _value_info(node, name)
+
+
+def output_nodes(program: Program) -> list[Node]:
+    """The nodes whose values the program returns."""
+    output = next(n for n in reversed(program.graph.nodes) if n.op == "output")
+    values = output.args[0]
+    flat = list(values) if isinstance(values, list | tuple) else [values]
+    if not all(isinstance(v, Node) for v in flat):
+        raise NotTranslated("an output that is a constant")
+    return flat
+
+
+def to_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    """The tensor's values; bfloat16, which numpy lacks, is not possible here."""
+    if tensor.dtype == torch.bfloat16:
+        raise NotTranslated("bfloat16 weights")
+    return tensor.detach().cpu().numpy()
+
+
+def _value_info(node: Node, name: str) -> onnx.ValueInfoProto:
+    value = node.meta["val"]
+    shape = [int(s) if isinstance(s, int) else _size_name(s) for s in value.shape]
+    return helper.make_tensor_value_info(name, ELEMENT[value.dtype], shape)
+
+
+def _size_name(size: object) -> str:
+    """The free batch is called `batch`; other free sizes keep their symbol."""
+    text = str(size)
+    return BATCH if text.isidentifier() else f"{BATCH}_{abs(hash(text)) % 1000}"
+
+
+def _alive(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[onnx.NodeProto]:
+    wanted, kept = set(outputs), list[onnx.NodeProto]()
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            kept.append(node)
+            wanted.update(node.input)
+    return kept[::-1]

@@ -1,0 +1,28 @@
+"""Take quantization out of a program again: what is left is the float program its plan was placed for."""
+
+import torch
+
+from edgepress.ir import quant_ops  # noqa: F401  (registers the operators below)
+from edgepress.ir.edit import Editor
+from edgepress.ir.program import PassResult, Program
+
+qd = torch.ops.quantized_decomposed
+# Each of them hands on its first argument, but for rounding.
+HANDS_ON = (
+    qd.quantize_per_tensor.default,
+    qd.dequantize_per_tensor.default,
+    qd.quantize_per_channel.default,
+    qd.dequantize_per_channel.default,
+    torch.ops.edgepress.learned_quantize.default,
+)
+
+
+def strip_quantization(program: Program) -> PassResult:
+    """The program without quantize, dequantize and fake-quantize nodes, and without their scales."""
+    editor, count = Editor(program), 0
+    for node in [n for n in editor.graph.nodes if n.target in HANDS_ON]:
+        editor.replace_uses(node, node.args[0])
+        count += 1
+    if not count:
+        return PassResult(program, False)
+    return PassResult(editor.finish(), True)

@@ -1,0 +1,113 @@
+"""Decide which channels go: score, allocate, and write the decision down as data."""
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+
+from edgepress.analysis.channel_plan import ChannelPlan
+from edgepress.analysis.channels import ChannelGroup, ChannelGroups, channel_groups
+from edgepress.analysis.planned_costs import cost_model
+from edgepress.errors import UserError
+from edgepress.ir.program import Program
+from edgepress.prune.allocate import Budget, allocate_global, allocate_uniform
+from edgepress.prune.evidence import Batch, Evidence, Loss, Scores, unit_scores
+from edgepress.prune.options import PruneOptions
+from edgepress.prune.sensitivity import sensitivity, weighted
+
+NORMALIZED = ("l1", "l2", "bn_scale", "fpgm", "wanda")  # magnitudes of different layers are no common currency
+
+
+def make_plan(
+    program: Program,
+    options: PruneOptions,
+    batches: Iterable[Batch],
+    loss: Loss,
+    groups: ChannelGroups | None = None,
+    limits: dict[str, float] | None = None,
+) -> ChannelPlan:
+    """Choose the units to keep.
+
+    Args:
+        batches: (inputs, targets) of calibration data; not read by criteria that look at weights only.
+        loss: (outputs, targets) -> mean loss of the batch.
+        groups: `channel_groups(program)` if at hand.
+        limits: absolute cost limits in place of `options.reduce` (steps of an iterative schedule).
+
+    Raises:
+        UserError: the budget cannot be met with the groups there are; says how far they reach.
+    """
+    batches = first_examples(batches, options.score_examples)
+    groups = groups or channel_groups(program)
+    free = [g for g in groups.groups if not ignored(g, options.ignore)]
+    scores = unit_scores(options.criterion, Evidence(program, groups, batches, loss, options.seed))
+    if options.criterion in NORMALIZED:
+        scores = normalized(groups, scores)
+    if options.allocation == "sensitivity":
+        table = sensitivity(program, batches, loss, criterion=options.criterion, ratios=(0.5,), groups=groups)
+        scores = weighted(groups, scores, table)
+    budgets = _budgets(program, groups, options, limits)
+    allocate = allocate_uniform if options.allocation == "uniform" else allocate_global
+    if options.allocation == "global" and options.criterion in (*NORMALIZED, "lamp", "random"):
+        scores = _per_saved(scores, budgets)
+    keep = allocate(free, scores, [b for _, b in budgets], options.round_to, options.minimum)
+    _check(budgets, keep)
+    return ChannelPlan.from_mask(groups, keep)
+
+
+def first_examples(batches: Iterable[Batch], count: int) -> list[Batch]:
+    """The leading batches that together hold at least `count` examples (all, if there are fewer)."""
+    taken: list[Batch] = []
+    for batch in batches:
+        if sum(len(targets) for _, targets in taken) >= count:
+            break
+        taken.append(batch)
+    return taken
+
+
+def ignored(group: ChannelGroup, patterns: Iterable[str]) -> bool:
+    """Whether one of the group's tensors or producing nodes matches one of the regular expressions."""
+    names = [*(name for name, _ in group.members), *group.producers]
+    return any(re.search(pattern, name) for pattern in patterns for name in names)
+
+
+def normalized(groups: ChannelGroups, scores: Scores) -> Scores:
+    """Scores divided by the mean of their group (as in DepGraph, Fang et al. 2023)."""
+    result = scores.copy()
+    for group in groups.groups:
+        part = slice(group.first, group.first + group.size)
+        result[part] /= max(float(scores[part].mean()), 1e-30)
+    return result
+
+
+def _per_saved(scores: Scores, budgets: list[tuple[str, Budget]]) -> Scores:
+    """Undo the division by cost for criteria that are no loss: they rank units, not what a unit costs."""
+    saved = budgets[0][1].model.per_unit(np.ones(len(scores), bool)) if budgets else np.ones(len(scores))
+    return scores * np.maximum(saved, 1e-30)
+
+
+def _budgets(
+    program: Program, groups: ChannelGroups, options: PruneOptions, limits: dict[str, float] | None
+) -> list[tuple[str, Budget]]:
+    everything = np.ones(groups.units, bool)
+    budgets = []
+    for kind, fraction in options.reduce.items():
+        model = cost_model(program, groups, kind)  # type: ignore[arg-type]
+        limit = limits[kind] if limits else (1 - fraction) * model.total(everything)
+        budgets.append((kind, Budget(model, limit)))
+    return budgets
+
+
+def _check(budgets: list[tuple[str, Budget]], keep: np.ndarray) -> None:
+    for kind, budget in budgets:
+        if not budget.met(keep):
+            before, reached = budget.model.total(np.ones_like(keep)), budget.model.total(keep)
+            raise UserError(
+                f"prune.reduce.{kind}: the budget is out of reach",
+                found=f"{1 - reached / before:.1%} can go" if before else "nothing to remove",
+                expected=f"{1 - budget.limit / before:.1%}" if before else "",
+                fix="lower the budget, `minimum` or `round_to`, or look at the refusals of `edgepress inspect`",
+            )
+
+
+__all__ = ["ChannelPlan", "ignored", "make_plan", "normalized"]

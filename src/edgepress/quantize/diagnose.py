@@ -1,0 +1,183 @@
+"""Which layer is at fault, and why: noise of a quantized program, node by node, against the float one.
+
+Signal-to-quantization-noise ratio of a value: 10 log10(E[x^2] / E[(x - x_q)^2]), in dB; 6 dB are one bit.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch.fx import Node
+
+from edgepress.ir.program import Program
+from edgepress.ir.quant_plan import ActivationPoint, Grid, QuantPlan
+from edgepress.ir.text import op_name
+from edgepress.passes.learn_scales import plan_of
+from edgepress.quantize import operands
+from edgepress.quantize.calibrate import Batch
+from edgepress.quantize.qparams import on_grid
+from edgepress.quantize.round_layers import gather
+from edgepress.quantize.walk import Walk
+
+NOISELESS_DB = 200.0  # stands for "no difference at all": infinite values do not survive JSON
+SUSPECT_DB = 15.0  # noise of 3 % of the energy; below this a value has lost what two to three bits can say
+
+
+@dataclass(frozen=True)
+class NodeNoise:
+    """Noise at one node.
+
+    Attributes:
+        node, op, layer: which. sqnr_db: of its value, with all noise from before it.
+        weight_db: of its output when only its weight is quantized; `None` without a quantized weight.
+        rounding_db: of its value when only that is rounded to its own grid; `None` if it has none.
+        clipped: share of its float values outside the grid. used: share of the grid its float values span.
+        cause: `weight`, `clipping`, `coarse grid` or `inherited`: the largest part of the noise.
+    """
+
+    node: str
+    op: str
+    layer: str
+    sqnr_db: float
+    weight_db: float | None
+    rounding_db: float | None
+    clipped: float | None
+    used: float | None
+    cause: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All nodes that compute on integers, in order of execution.
+
+    Attributes:
+        nodes: their noise. output_db: of the program's first output. first_bad: the first node below `SUSPECT_DB` that
+            does not merely hand on noise, or "".
+    """
+
+    nodes: tuple[NodeNoise, ...]
+    output_db: float
+    first_bad: str
+
+    def to_text(self) -> str:
+        """A table, one line per node."""
+        lines = [f"{'node':28} {'sqnr':>6} {'weight':>7} {'grid':>6} {'clipped':>8} {'used':>5}  cause"]
+        lines += [_line(n) for n in self.nodes]
+        lines.append(f"output {self.output_db:.1f} dB; first bad node: {self.first_bad or 'none'}")
+        return "\n".join(lines) + "\n"
+
+    def worst(self, count: int) -> tuple[NodeNoise, ...]:
+        """The nodes whose own weight or grid adds most noise, worst first."""
+        return tuple(sorted(self.nodes, key=_own_db)[:count])
+
+
+def diagnose(reference: Program, quantized: Program, batches: Iterable[Batch], *, samples: int = 64) -> Diagnosis:
+    """Walk both programs in step over the same samples.
+
+    Args:
+        reference: the float program that `quantized` was placed for (see `post_training.prepare`).
+    """
+    inputs = gather(batches, samples)
+    plan = plan_of(quantized)
+    walks = Walk(reference, inputs), Walk(quantized, inputs)
+    wanted = set(plan.quantized)
+    found = [_noise(reference, plan, node, *walks) for node in reference.nodes if node.name in wanted]
+    output = sqnr(_first(reference(*inputs)), _first(quantized(*inputs)))
+    bad = next((n.node for n in found if n.sqnr_db < SUSPECT_DB and n.cause != "inherited"), "")
+    return Diagnosis(tuple(found), output, bad)
+
+
+def sqnr(signal: torch.Tensor, noisy: torch.Tensor) -> float:
+    """Signal-to-noise ratio in dB, between -200 and 200."""
+    noise = float((signal.double() - noisy.double()).square().sum())
+    power = float(signal.double().square().sum())
+    if noise == 0.0:
+        return NOISELESS_DB
+    if power == 0.0:
+        return -NOISELESS_DB
+    return max(-NOISELESS_DB, min(NOISELESS_DB, 10 * math.log10(power / noise)))
+
+
+def _noise(program: Program, plan: QuantPlan, node: Node, reference: Walk, quantized: Walk) -> NodeNoise:
+    here, there = reference.until(node.name), quantized.until(node.name)
+    assert here is not None and there is not None
+    arguments = reference.arguments(here)
+    reference.compute(here)
+    quantized.compute(there)
+    value, noisy = reference.values[here], quantized.values[there]
+    point = plan.activation(node.name)
+    weight_db = _weight_only(program, plan, node, arguments, value)
+    rounding_db, clipped, used = _grid_use(point, value)
+    total = sqnr(value, noisy)
+    return NodeNoise(
+        node=node.name,
+        op=op_name(node),
+        layer=operands.layer_of(program, node),
+        sqnr_db=total,
+        weight_db=weight_db,
+        rounding_db=rounding_db,
+        clipped=clipped,
+        used=used,
+        cause=_cause(total, weight_db, rounding_db, clipped),
+    )
+
+
+def _weight_only(
+    program: Program, plan: QuantPlan, node: Node, arguments: tuple[object, ...], value: torch.Tensor
+) -> float | None:
+    place = operands.weighted(program, node)
+    if place is None:
+        return None
+    weight = plan.weight(program.state_names()[operands.argument(node, place.weight).name])
+    if weight is None:
+        return None
+    changed = list(arguments)
+    tensor = changed[place.weight]
+    assert isinstance(tensor, torch.Tensor)
+    changed[place.weight] = on_grid(tensor, torch.tensor(weight.scales), weight.axis, weight.grid)
+    with torch.no_grad():
+        return sqnr(value, node.target(*changed))  # type: ignore[operator]
+
+
+def _grid_use(point: ActivationPoint | None, value: torch.Tensor) -> tuple[float | None, float | None, float | None]:
+    """(noise of rounding alone in dB, share clipped, share of the grid in use)."""
+    if point is None or point.scale is None:
+        return None, None, None
+    steps = value / point.scale + point.zero_point
+    inside = torch.clamp(torch.round(steps), point.grid.low, point.grid.high)
+    clipped = float(((steps < point.grid.low - 0.5) | (steps > point.grid.high + 0.5)).float().mean())
+    return sqnr(value, (inside - point.zero_point) * point.scale), clipped, _share(inside, point.grid)
+
+
+def _share(integers: torch.Tensor, grid: Grid) -> float:
+    return float(integers.max() - integers.min()) / grid.steps
+
+
+def _cause(total: float, weight: float | None, rounding: float | None, clipped: float | None) -> str:
+    own = {"weight": weight, "coarse grid": rounding}
+    present = {name: db for name, db in own.items() if db is not None}
+    worst = min(present, key=lambda name: present[name], default="")
+    if not worst or present[worst] > total + 6:
+        return "inherited"
+    return "clipping" if worst == "coarse grid" and (clipped or 0) > 1e-3 else worst
+
+
+def _own_db(noise: NodeNoise) -> float:
+    return min(v for v in (noise.weight_db, noise.rounding_db, NOISELESS_DB) if v is not None)
+
+
+def _first(outputs: object) -> torch.Tensor:
+    first = outputs[0] if isinstance(outputs, list | tuple) else outputs
+    assert isinstance(first, torch.Tensor)
+    return first
+
+
+def _line(n: NodeNoise) -> str:
+    def cell(value: float | None, form: str) -> str:
+        return "-" if value is None else format(value, form)
+
+    return (
+        f"{n.node:28} {n.sqnr_db:6.1f} {cell(n.weight_db, '.1f'):>7} {cell(n.rounding_db, '.1f'):>6} "
+        f"{cell(n.clipped, '.3%'):>8} {cell(n.used, '.0%'):>5}  {n.cause}"
+    )

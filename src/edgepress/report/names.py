@@ -1,0 +1,50 @@
+"""Metric names as people say them."""
+
+import re
+
+from edgepress.gate.verdict import Verdict
+
+TITLES = {
+    "size_bytes": "Size",
+    "compressed_bytes": "Size, zipped for transfer",
+    "weight_bytes": "Weights",
+    "flash_bytes": "Flash",
+    "ram_bytes": "RAM",
+    "largest_activation_bytes": "Largest activation",
+    "latency_ms": "Latency",
+    "load_ms": "Time to load",
+    "first_inference_ms": "First inference",
+    "peak_rss_bytes": "Peak memory of the process",
+    "peak_memory_bytes": "Peak memory of the model",
+    "runtime_memory_bytes": "Memory of the runtime",
+    "arena_bytes": "Arena",
+    "throughput_per_s": "Throughput",
+    "params": "Parameters",
+    "macs": "Multiply-accumulates",
+    "operators": "Operators",
+    "accuracy": "Accuracy",
+    "energy_mj": "Energy per inference",
+    "churn": "Churn (predictions that differ)",
+    "worst_class_accuracy": "Worst class",
+    "worst_slice_accuracy": "Worst slice",
+    "parity_max_abs": "Parity, largest error",
+}
+ASPECTS = {"max_ratio": " against the baseline", "min_ratio": " against the baseline", "max_drop": ", drop"}
+
+
+def title(metric: str, target: str = "") -> str:
+    """`Latency, p99 (raspberry-pi-5)` for `latency_p99_ms`; names that are not known lose their underscores alone."""
+    text = TITLES.get(metric) or _percentile(metric) or metric.replace("_", " ").capitalize()
+    return f"{text} ({target})" if target else text
+
+
+def budget_title(verdict: Verdict) -> str:
+    """The team's own name for a budget, or what it is about."""
+    if verdict.label not in (verdict.metric, f"{verdict.metric} on {verdict.target}"):
+        return verdict.label
+    return title(verdict.metric, verdict.target) + ASPECTS.get(verdict.kind, "")
+
+
+def _percentile(metric: str) -> str:
+    match = re.fullmatch(r"(\w+)_p(\d+)_(\w+)", metric)
+    return f"{match[1].replace('_', ' ').capitalize()}, p{match[2]}" if match else ""

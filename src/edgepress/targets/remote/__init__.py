@@ -1,0 +1,1 @@
+"""Targets that are not this process: boards over ssh, emulated machines, and fresh processes here."""

@@ -1,0 +1,101 @@
+import pytest
+import torch
+from tests.analysis.networks import NETWORKS, Function, conv, head, program_of
+from torch import nn
+
+from edgepress.analysis.channels import channel_groups
+from edgepress.ir import capture
+
+
+def sizes(name: str) -> dict[str, int]:
+    return {group.name: group.size for group in channel_groups(program_of(name)).groups}
+
+
+EXPECTED = {
+    "plain": {"0.weight": 8, "3.weight": 12},
+    "flat": {"0.weight": 8},
+    "flat_view": {"conv.weight": 8},
+    "residual": {"stem.weight": 8, "inner.weight": 12},
+    # three stem channels lie left of the input's six in the padded shortcut, three right of them
+    "padded_shortcut": {"stem.weight": 6, "inner.weight": 12, "outer.weight": 6},
+    "dense": {"a.weight": 6, "b.weight": 8, "c.weight": 4},
+    "chunked": {"stem.weight": 6, "stem.weight#2": 6, "left.weight": 8},
+    "gated": {"stem.weight": 6},
+    "depthwise": {"0.weight": 8, "4.weight": 6},
+    # two groups of six inputs and nine outputs: the same channels of both groups go
+    "grouped": {"0.weight": 6, "2.weight": 9},
+    # six groups of two: whole groups go
+    "many_groups": {"0.weight": 6},
+    "squeeze_excite": {"stem.weight": 8, "down.weight": 4},
+    "shuffled": {"stem.weight": 6, "grouped.weight": 6},
+    "u_net": {"down.weight": 8, "low.weight": 10, "up.weight": 6, "merge.weight": 6},
+    "super_resolution": {"0.weight": 16, "2.weight": 6},
+    "group_normed": {"0.weight": 6, "3.weight": 6},
+    "lstm": {"layer.weight_ih_l0": 10},
+    "lstm_projected": {"layer.weight_ih_l0": 10, "layer.weight_hr_l0": 6},
+    "gru_bidirectional": {"layer.weight_ih_l0": 10},
+    "rnn": {"layer.weight_ih_l0": 10},
+    # the width of the residual stream, heads, hidden units of the feed-forward part
+    "transformer": {"embed.weight": 12, "qkv.weight": 3, "wide.weight": 20},
+    "chunked_transformer": {"embed.weight": 12, "qkv.weight": 3, "wide.weight": 20},
+    "grouped_query": {"embed.weight": 16, "query.weight": 2, "wide.weight": 20},
+    "volume": {"inner.weight": 4, "up.weight": 3},
+    "sequence": {"1.weight": 8, "3.weight": 6},
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_groups_of_each_family(name: str) -> None:
+    assert sizes(name) == EXPECTED[name]
+
+
+def test_members_are_all_that_shrinks_with_a_channel() -> None:
+    group = channel_groups(program_of("plain")).group("0.weight")
+    norm = {(f"1.{t}", 0) for t in ("weight", "bias", "running_mean", "running_var")}
+    assert set(group.members) == {("0.weight", 0), ("0.bias", 0), *norm, ("3.weight", 1)}
+
+
+def test_output_channels_are_refused_with_the_reason() -> None:
+    refusals = channel_groups(program_of("plain")).refusals
+    assert [(r.node, r.found, r.needed) for r in refusals] == [
+        ("linear", "output: is an output of the network", "a layer after it")
+    ]
+
+
+REFUSED = {
+    "sort": (lambda m, x: m.head(torch.sort(m.conv(x), 1)[0]), "no rule says how aten.sort.default treats channels"),
+    "softmax": (lambda m, x: m.head(torch.softmax(m.conv(x), 1)), "runs along these channels"),
+    "select": (lambda m, x: m.head(m.conv(x)[:, 3:4].expand(-1, 8, -1, -1) + m.conv(x)[:, 2, None]), "picks single"),
+    "step": (lambda m, x: m.head(torch.cat([m.conv(x)[:, ::2]] * 2, 1)), "takes every 2th channel"),
+    "input": (lambda m, x: m.head(m.conv(x) + torch.cat([x, x, x[:, :2]], 1)), "meets a tensor without channels"),
+    "torn": (lambda m, x: m.head(m.conv(x).transpose(1, 2).reshape(-1, 8, 8, 8)), ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_understood_stays_and_is_named(name: str) -> None:
+    forward, reason = REFUSED[name]
+    program = capture(Function(forward, conv=conv(3, 8), head=head(8)), [torch.randn(2, 3, 8, 8)])
+    found = channel_groups(program)
+    if reason:
+        assert "conv.weight" not in {g.name for g in found.groups}
+        assert any(reason in refusal.found for refusal in found.refusals), found.refusals
+
+
+def test_shared_weights_couple_every_use() -> None:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return m.head(torch.relu(m.again(torch.relu(m.again(m.stem(x))))))
+
+    program = capture(Function(forward, stem=conv(3, 8), again=conv(8, 8), head=head(8)), [torch.randn(2, 3, 8, 8)])
+    (group,) = channel_groups(program).groups
+    assert {("again.weight", 0), ("again.weight", 1), ("stem.weight", 0)} <= set(group.members)
+
+
+def test_a_network_without_layers_has_no_groups() -> None:
+    found = channel_groups(capture(nn.ReLU(), [torch.randn(2, 3)]))
+    assert (found.groups, found.refusals, found.units) == ((), (), 0)
+
+
+def test_numbers_do_not_depend_on_the_run() -> None:
+    one, other = (channel_groups(program_of("u_net")) for _ in range(2))
+    assert one.groups == other.groups

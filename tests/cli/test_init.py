@@ -1,0 +1,52 @@
+"""`edgepress init` writes a recipe that loads, and never over another file."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgepress.recipe import load
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "net.py").write_text("def build():\n    ...\n")
+    return tmp_path
+
+
+def test_a_recipe_for_a_factory(edgepress, project: Path) -> None:
+    words = ["net.py:build", "--input", "image=1x8x8", "--train", "digits", "--evaluate", "digits"]
+    done = edgepress("init", *words, "--out", "recipes/first.yaml", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert "edgepress run recipes/first.yaml --dry-run" in done.stdout
+    recipe = load(project / "recipes" / "first.yaml")
+    assert recipe.model.factory == f"{project}/net.py:build"
+    assert [item.kind for item in recipe.steps] == ["prune", "train", "quantize", "export"]
+
+
+def test_as_json(edgepress, project: Path) -> None:
+    done = edgepress("init", "net.py:build", "--input", "x=3", "--json", cwd=project)
+    assert json.loads(done.stdout) == {"recipe": "recipe.yaml"}
+
+
+def test_nothing_is_overwritten(edgepress, project: Path) -> None:
+    (project / "recipe.yaml").write_text("precious")
+    done = edgepress("init", "net.py:build", "--input", "x=3", cwd=project)
+    assert done.returncode == 2
+    assert "is there already" in done.stderr
+    assert (project / "recipe.yaml").read_text() == "precious"
+
+
+@pytest.mark.parametrize("words", [["nit.py:build"], ["net.py:bild", "--input", "x=3"], ["net.py:build"]], ids=str)
+def test_what_cannot_be_understood_leaves_nothing(edgepress, project: Path, words: list[str]) -> None:
+    done = edgepress("init", *words, cwd=project)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 3
+    assert not (project / "recipe.yaml").exists()
+
+
+def test_a_place_that_cannot_be_written(edgepress, project: Path) -> None:
+    (project / "blocked").write_text("")
+    done = edgepress("init", "net.py:build", "--input", "x=3", "--out", "blocked/recipe.yaml", cwd=project)
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr

@@ -1,0 +1,69 @@
+import pytest
+import torch
+
+from edgepress.errors import UserError
+from edgepress.ir import Program, load, save, to_text
+from edgepress.passes.learn_scales import fix_scales, learn_scales, plan_of
+from edgepress.passes.strip_quantization import strip_quantization
+from edgepress.quantize.options import QuantOptions
+from edgepress.quantize.post_training import prepare, quantize
+from edgepress.targets.capability import Capability
+
+
+@pytest.fixture(scope="module")
+def quantized(residual: Program, images: torch.Tensor, x86: Capability) -> Program:
+    return quantize(residual, QuantOptions(weight_bits=4), x86, [(images,)]).program
+
+
+def test_the_learnable_form_computes_nearly_the_same(quantized: Program, images: torch.Tensor) -> None:
+    learnable = learn_scales(quantized).program
+    # Only the int32 rounding of biases differs, and ties.
+    assert torch.allclose(learnable(images), quantized(images), atol=0.02)
+    assert any(n.startswith("learned.") for n in learnable.parameter_names())
+
+
+def test_gradients_reach_weights_biases_and_scales(quantized: Program, images: torch.Tensor) -> None:
+    module = learn_scales(quantized).program.trainable()
+    module(images).square().mean().backward()
+    dead = [n for n, p in module.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not dead
+
+
+def test_fixing_what_was_not_trained_changes_nothing(quantized: Program, images: torch.Tensor) -> None:
+    back = fix_scales(learn_scales(quantized).program).program
+    assert plan_of(back) == plan_of(quantized)
+    assert torch.equal(back(images), quantized(images))
+
+
+def test_training_comes_back_in_plan_and_outputs(quantized: Program, images: torch.Tensor) -> None:
+    learnable = learn_scales(quantized).program
+    name = next(n for n in learnable.parameter_names() if n.startswith("learned.head"))
+    trained = learnable.with_state({name: learnable.state()[name] * 1.5})
+    back = fix_scales(trained).program
+    before, after = (plan_of(p).weight("head.weight").scales for p in (quantized, back))  # type: ignore[union-attr]
+    assert torch.allclose(torch.tensor(after), torch.tensor(before) * 1.5)
+    bias = next(b for b in plan_of(back).biases if b.weight == "head.weight")
+    assert bias.scales != next(b for b in plan_of(quantized).biases if b.weight == "head.weight").scales
+    assert torch.allclose(back(images), trained(images), atol=0.05)
+
+
+def test_the_learnable_form_saves(quantized: Program, tmp_path) -> None:
+    learnable = learn_scales(quantized).program
+    save(learnable, tmp_path)
+    assert load(tmp_path).digest() == learnable.digest()
+
+
+def test_stripping_gives_the_float_program_back(residual: Program, images: torch.Tensor, x86: Capability) -> None:
+    prepared = prepare(residual)
+    quantized = quantize(residual, QuantOptions(), x86, [(images,)]).program
+    stripped = strip_quantization(quantized)
+    assert stripped.changed and to_text(stripped.program) == to_text(prepared)
+    assert torch.equal(stripped.program(images), prepared(images))
+    assert not strip_quantization(stripped.program).changed
+
+
+def test_programs_without_a_plan_are_refused(residual: Program, quantized: Program) -> None:
+    with pytest.raises(UserError, match="not quantized"):
+        learn_scales(residual)
+    with pytest.raises(UserError, match="no learned scales"):
+        fix_scales(quantized)

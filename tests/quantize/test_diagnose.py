@@ -1,0 +1,62 @@
+import pytest
+import torch
+
+from edgepress.ir import Program
+from edgepress.quantize.diagnose import NOISELESS_DB, diagnose, sqnr
+from edgepress.quantize.options import QuantOptions
+from edgepress.quantize.post_training import prepare, quantize
+from edgepress.quantize.repair import repairs
+from edgepress.quantize.saturation import saturation
+from edgepress.targets.capability import Capability, load_capability
+
+
+def test_ratio_in_decibels() -> None:
+    signal = torch.ones(100)
+    assert sqnr(signal, signal) == NOISELESS_DB
+    assert sqnr(signal, signal * 0.9) == pytest.approx(20.0, abs=1e-4)
+    assert sqnr(torch.zeros(3), signal[:3]) == -NOISELESS_DB
+
+
+def test_eight_bits_have_no_bad_layer(residual: Program, images: torch.Tensor, x86: Capability) -> None:
+    result = quantize(residual, QuantOptions(), x86, [(images,)])
+    found = diagnose(prepare(residual), result.program, [(images,)])
+    assert [n.node for n in found.nodes if n.weight_db is not None] == ["conv2d", "conv2d_1", "conv2d_2", "linear"]
+    assert found.first_bad == "" and found.output_db > 25
+    assert "first bad node: none" in found.to_text()
+
+
+def test_a_spoiled_layer_is_found(residual: Program, images: torch.Tensor, x86: Capability) -> None:
+    weight = residual.state()["outer.weight"].detach().clone()
+    weight[:, 0, 0, 0] = 40.0  # one large value per channel leaves no steps for the others
+    spoiled = residual.with_state({"outer.weight": weight})
+    result = quantize(spoiled, QuantOptions(weight_bits=3, edge_bits=8, rounding="nearest"), x86, [(images,)])
+    found = diagnose(prepare(spoiled), result.program, [(images,)])
+    assert found.worst(1)[0].layer in ("outer", "inner")
+    assert found.worst(1)[0].cause == "weight"
+
+
+def test_clipped_ranges_are_named(residual: Program, images: torch.Tensor, x86: Capability) -> None:
+    quiet = quantize(residual, QuantOptions(), x86, [(images * 0.05,)])
+    found = diagnose(prepare(residual), quiet.program, [(images,)])
+    causes = {n.cause for n in found.nodes}
+    assert "clipping" in causes
+    assert found.first_bad
+
+
+def test_repairs_are_measured_and_cheapest_first(residual: Program, images: torch.Tensor, x86: Capability) -> None:
+    options = QuantOptions(weight_bits=3, rounding="nearest")
+    found = repairs(residual, options, x86, [(images,)])
+    assert found and [r.price for r in found] == sorted(r.price for r in found)
+    assert all(r.gain_db >= 1.0 for r in found)
+    rounding = next(r for r in found if "layer output" in r.what)
+    gained = quantize(residual, rounding.options, x86, [(images,)])
+    before = quantize(residual, options, x86, [(images,)])
+    reference = residual(images)
+    assert sqnr(reference, gained.program(images)) > sqnr(reference, before.program(images)) + 0.9
+
+
+def test_saturation_needs_large_neighbours(residual: Program, images: torch.Tensor, x86: Capability) -> None:
+    full = quantize(residual, QuantOptions(), x86, [(images,)])
+    assert saturation(full.program)
+    reduced = quantize(residual, QuantOptions(), load_capability("onnxruntime-x86-avx2"), [(images,)])
+    assert not saturation(reduced.program)
