@@ -31,6 +31,16 @@ EXPECTED = {
     "u_net": {"down.weight": 8, "low.weight": 10, "up.weight": 6, "merge.weight": 6},
     "super_resolution": {"0.weight": 16, "2.weight": 6},
     "group_normed": {"0.weight": 6, "3.weight": 6},
+    "lstm": {"layer.weight_ih_l0": 10},
+    "lstm_projected": {"layer.weight_ih_l0": 10, "layer.weight_hr_l0": 6},
+    "gru_bidirectional": {"layer.weight_ih_l0": 10},
+    "rnn": {"layer.weight_ih_l0": 10},
+    # the width of the residual stream, heads, hidden units of the feed-forward part
+    "transformer": {"embed.weight": 12, "qkv.weight": 3, "wide.weight": 20},
+    "chunked_transformer": {"embed.weight": 12, "qkv.weight": 3, "wide.weight": 20},
+    "grouped_query": {"embed.weight": 16, "query.weight": 2, "wide.weight": 20},
+    "volume": {"inner.weight": 4, "up.weight": 3},
+    "sequence": {"1.weight": 8, "3.weight": 6},
 }
 
 

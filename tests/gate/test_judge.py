@@ -256,6 +256,28 @@ def test_a_stored_timing_is_compared_with_allowance_between_runs(make_evidence: 
     assert only(judge(slower, budget, same_place)).outcome == "fail"
 
 
+def test_disturbances_are_told_where_times_were_judged(make_evidence: Make) -> None:
+    evidence = make_evidence([], [latency(1.0), size(1)])
+    disturbed = evidence.environment.model_copy(update={"warnings": ("another process took the CPU",)})
+    evidence = evidence.model_copy(update={"environment": disturbed})
+    assert judge(evidence, [Budget(metric="size_bytes", max=1)]).notes == ()
+    assert "took the CPU" in judge(evidence, [Budget(metric="latency_ms", max=2)]).notes[0]
+
+
+def test_nothing_evaluated_decides_nothing(make_evidence: Make) -> None:
+    nothing = PairedOutcomes(both=0, only_first=0, only_second=0, neither=0, flips=0)
+    evidence = make_evidence([], [], paired=nothing, classes=(ClassOutcome(label="empty", outcomes=nothing),))
+    budgets = [Budget(metric="accuracy", max_drop=0.1), Budget(metric="churn", max=0.1)]
+    budgets.append(Budget(metric="worst_class_accuracy", min=0.5))
+    assert {v.outcome for v in judge(evidence, budgets).verdicts} == {"inconclusive"}
+
+
+def test_a_count_that_falls_to_zero_is_decided(make_evidence: Make) -> None:
+    none = Measurement(name="macs", value=0, unit="count", source="counted")
+    evidence = make_evidence([none.model_copy(update={"value": 7})], [none])
+    assert only(judge(evidence, [Budget(metric="macs", max_ratio=0.5)])).outcome == "pass"
+
+
 def test_several_targets_need_a_name(make_evidence: Make) -> None:
     evidence = make_evidence([], [latency(1, target="pi"), latency(2, target="host")])
     with pytest.raises(UserError, match="several targets"):

@@ -76,7 +76,7 @@ def _set(editor: Editor, node: Node, position: int, value: Any) -> None:
 
 
 def _source(node: Node, kept: Kept) -> Layout:
-    return kept.layouts[node.args[0].name]  # type: ignore[union-attr]
+    return kept.layouts[node.args[0].name]  # type: ignore[union-attr, index]
 
 
 def _shape(name: str) -> Repair:
@@ -154,7 +154,7 @@ def _groups(per_group: int, total: int) -> Repair:
         position, old = _named(node, "groups")
         if old == 1:
             return
-        weight = kept.layouts[node.args[1].name]  # type: ignore[union-attr]
+        weight = kept.layouts[node.args[1].name]  # type: ignore[union-attr, index]
         inputs = _source(node, kept)
         at = len(inputs) - (len(weight) - 2) - 1
         wide = inputs[at] if total == 0 else kept.layouts[node.name][at]
