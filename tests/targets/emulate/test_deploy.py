@@ -105,7 +105,8 @@ def test_two_emulators_count_the_same(artifact: Callable[[str], Path]) -> None:
     assert by_unicorn.layers.keys() == by_qemu.layers.keys()
     for name, cost in by_unicorn.layers.items():
         if name != "entry":
-            assert cost.instructions == pytest.approx(by_qemu.layers[name].instructions, abs=4), name
+            # The two images differ (one boots, one does not), so that a layer's share may shift by a few instructions.
+            assert cost.instructions == pytest.approx(by_qemu.layers[name].instructions, rel=1e-3, abs=4), name
 
 
 def test_counts_repeat_exactly(artifact: Callable[[str], Path]) -> None:
