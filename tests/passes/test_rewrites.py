@@ -36,7 +36,7 @@ class First(nn.Module):
         return self.norm(x)
 
 
-@pytest.mark.parametrize(("net", "reason"), [(Shared, "other readers"), (First, "follows")])
+@pytest.mark.parametrize(("net", "reason"), [(Shared, "2 readers"), (First, "reads x")])
 def test_norms_that_cannot_be_folded_say_why(net: type[nn.Module], reason: str) -> None:
     program = capture(net(), [torch.randn(2, 3, 4, 4)])
     result = fold_batchnorm(program)

@@ -34,6 +34,7 @@ class ModelSource(Section):
         pt2: a `torch.export` archive. onnx: an ONNX file. huggingface: a repository id or a folder.
         inputs: name -> shape and type, in the order of the network's arguments; `factory` and `huggingface` need them
             where they cannot be known otherwise.
+        bake_preprocess: put scale, mean and std of `data.preprocess` into the graph: the artifact takes raw values.
     """
 
     factory: FunctionRef | None = None
@@ -43,6 +44,7 @@ class ModelSource(Section):
     onnx: RecipePath | None = None
     huggingface: HubOrFolder | None = None
     inputs: dict[str, InputSpec] = Field(default_factory=dict)
+    bake_preprocess: bool = False
 
     @property
     def door(self) -> str:
