@@ -100,7 +100,7 @@ def test_transformer_blocks(block: Program, x86: Capability, tmp_path: Path) -> 
     assert np.abs(outputs(quantized.path, block, x) - result.program(x).numpy()).max() < 0.05
     session(quantized.path, tmp_path / "optimized.onnx")
     kinds = [n.op_type for n in onnx.load(tmp_path / "optimized.onnx").graph.node]
-    assert kinds.count("MatMulIntegerToFloat") + kinds.count("QLinearMatMul") == 4
+    assert kinds.count("QGemm") == 4 and "Gemm" not in kinds
 
 
 class Odd(nn.Module):
