@@ -10,7 +10,7 @@ import torch
 from edgepress.data import Dataset
 from edgepress.distill import soft_targets
 from edgepress.errors import UserError
-from edgepress.ir import Program
+from edgepress.ir import Program, capture
 from edgepress.train import Progress, TrainOptions, evaluate, fit
 from edgepress.train.tasks import get
 
@@ -84,6 +84,16 @@ def test_a_resumed_run_ends_with_the_same_bytes(
     assert resumed.program.digest() == whole.program.digest()
     assert [(e.loss, e.metric) for e in resumed.log] == [(e.loss, e.metric) for e in whole.log]
     assert run(tmp_path / "torn").program.digest() == whole.program.digest()
+
+
+def test_a_last_batch_of_one_sample_does_not_spoil_batch_norm() -> None:
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    program = capture(layers, [torch.randn(2, 4)])
+    data = Dataset((torch.randn(33, 4),), torch.arange(33) % 3)
+    result = fit(program, data, objective=TASK.objective(), options=OPTIONS, task=TASK)
+    assert result.log[-1].step == 3
+    assert bool(torch.isfinite(result.program.state()["1.running_var"]).all())
 
 
 def test_the_callers_random_state_is_left_alone(small: Program, train_data: Dataset) -> None:

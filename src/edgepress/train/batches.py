@@ -66,11 +66,17 @@ class Batches:
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-len(self._data) // self._options.batch_size)
+        return len(self.epoch_rows(0))
 
     def epoch_rows(self, epoch: int) -> tuple[Tensor, ...]:
-        """The rows of each step of an epoch."""
-        return epoch_order(len(self._data), self._options.seed, epoch).split(self._options.batch_size)
+        """The rows of each step of an epoch.
+
+        A last batch of one sample joins the one before it: one value has no variance, and batch norm would divide by 0.
+        """
+        steps = epoch_order(len(self._data), self._options.seed, epoch).split(self._options.batch_size)
+        if len(steps) > 1 and len(steps[-1]) == 1:
+            return (*steps[:-2], torch.cat(steps[-2:]))
+        return steps
 
     def get(self, rows: Tensor, step: int) -> Batch:
         """The samples at `rows` as step `step` sees them."""
