@@ -33,7 +33,7 @@ def test_float_export_computes_the_same(residual: Program, images: torch.Tensor,
     for batch in (1, 5):
         assert np.allclose(outputs(artifact.path, residual, images[:batch]), residual(images[:batch]), atol=1e-5)
     model = onnx.load(artifact.path)
-    assert [d.dim_param for d in model.graph.input[0].type.tensor_type.shape.dim][0] == "batch"
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert {p.key: p.value for p in model.metadata_props} == {"licence": "none"}
     assert "BatchNormalization" not in artifact.manifest["operators"]
     assert artifact.manifest["exporter"] == "edgepress"
