@@ -80,7 +80,8 @@ def _quantized(value: torch.Tensor, grid: Grid, dtype: Any) -> torch.Tensor:
 
 def _grid(run: _Integers, node: Node) -> Grid:
     """The grid of a quantize or dequantize node."""
-    _, scale, zero, *rest = (run.env[a] if isinstance(a, Node) else a for a in node.args)
+    values: list[Any] = [run.env[a] if isinstance(a, Node) else a for a in node.args]
+    _, scale, zero, *rest = values
     if isinstance(scale, torch.Tensor):  # per channel: (axis, low, high, dtype); zero points are 0
         return Grid(scale.float(), 0, int(rest[1]), int(rest[2]))
     return Grid(torch.tensor(scale, dtype=torch.float32), int(zero), int(rest[0]), int(rest[1]))
