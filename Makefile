@@ -9,7 +9,7 @@ PIP_FLAGS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint types unit shape arm64 clean
+.PHONY: help setup quickstart families test lint types unit shape arm64 clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,6 +24,10 @@ setup: $(VENV)/.ready  ## a virtual environment with pinned installs
 
 quickstart: setup  ## prune, distill, quantize, export, measure and judge a small trained network
 	$(BIN)/edgepress run recipes/quickstart.yaml
+
+families: setup  ## every family of networks through the whole pipeline: docs/families.md (some need EDGEPRESS_DATA)
+	$(BIN)/python recipes/families/prepare.py
+	$(BIN)/python benchmarks/families/run.py
 
 test: lint types shape unit  ## everything CI checks
 

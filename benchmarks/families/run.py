@@ -52,11 +52,18 @@ def run_family(name: str) -> dict[str, Any]:
     row["refused"] = {kind: why for kind in STEPS if kind not in row["steps"] if (why := _refusal(recipe, kind))}
     evidence = execute(recipe, RUNS / name, dry_run=False, device="cpu", reporter=Quiet()).evidence
     assert evidence is not None, "not a dry run"
+    return row | figures(recipe, evidence)
+
+
+def figures(recipe: Recipe, evidence: Evidence) -> dict[str, Any]:
+    """What a finished run found out."""
+    row: dict[str, Any] = {}
     metric = get(recipe.task).metric
     row |= {"metric": metric, "higher_is_better": get(recipe.task).higher_is_better}
     for subject in (evidence.baseline, evidence.compressed):
         row[subject.name] = {figure: _value(subject, figure) for figure in (*FIGURES, metric)}
     row["done"] = {step.kind: step.summary for step in evidence.steps}
+    row["after"] = {step.kind: step.after[metric] for step in evidence.steps if step.kind != "export"}
     row["left_out"] = _left_out(evidence)
     row["environment"] = evidence.environment.model_dump(mode="json")
     return row
@@ -101,7 +108,7 @@ One small network of each family that people deploy, taken through the whole pip
 to ONNX, measure. Made by `make families`; the recipes are in `recipes/families/`, the figures with the machine they
 were taken on in `benchmarks/families/results/`.
 
-Sizes are those of the exported file. Latency is the median at batch 1 in onnxruntime on one thread of a machine that was
+Sizes are those of the exported file. Latency is the median at batch 1 in onnxruntime, one thread, on a machine that was
 busy with other work: read it as an order of magnitude, and run the command for your own. MACs are counted on the graph;
 they do not fall by quantization. Every task metric was taken in onnxruntime on held-out data, before and after.
 """
@@ -137,7 +144,8 @@ def _both(before: float | None, after: float | None, unit: float, digits: int) -
 
 def _paragraph(row: Mapping[str, Any]) -> str:
     lines = [f"## {row['family']}", "", " ".join(row["about"]), ""]
-    lines += [f"- {kind}: {summary}" for kind, summary in row.get("done", {}).items()]
+    after = {kind: f" ({row['metric']} {value:.4f})" for kind, value in row.get("after", {}).items()}
+    lines += [f"- {kind}: {summary}{after.get(kind, '')}" for kind, summary in row.get("done", {}).items()]
     lines += [f"- {kind} refused: {why}" for kind, why in row.get("refused", {}).items()]
     lines += [f"- left out by {reason}" for reason in row.get("left_out", [])]
     lines += [f"- failed: {row['failed']}"] if "failed" in row else []

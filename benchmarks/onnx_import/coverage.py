@@ -184,7 +184,9 @@ def summary(outcomes: list[Outcome]) -> dict[str, Any]:
     """What is written to JSON."""
     statuses = Counter(outcome.status for outcome in outcomes)
     tested = sorted({operator for outcome in outcomes for operator in outcome.operators})
-    unclaimed = Counter(op for case in cases() for op in operators_of(model_of(case)) if op not in {*claimed(), "Constant"})
+    unclaimed = Counter(
+        op for case in cases() for op in operators_of(model_of(case)) if op not in {*claimed(), "Constant"}
+    )
     return {
         "operators_claimed": len(claimed()) + 1,
         "operators_with_cases": len(tested),

@@ -66,6 +66,57 @@ def resnet(depth: int) -> Program:
     return capture(model, [torch.randn(2, 3, 32, 32)], input_names=["image"], output_names=["logits"])
 
 
+class ResNet8(nn.Module):
+    """The MLPerf Tiny image classifier, with the names of its state dict: three residual blocks, raw 0..255 inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        shapes = {
+            0: (3, 16, 1),
+            1: (16, 16, 1),
+            2: (16, 16, 1),
+            3: (16, 32, 2),
+            4: (32, 32, 1),
+            6: (32, 64, 2),
+            7: (64, 64, 1),
+        }
+        for index, (inside, outside, stride) in shapes.items():
+            setattr(self, f"c{index}", self._same(inside, outside, 3, stride))
+        for index, width in enumerate((16, 16, 16, 32, 32, 64, 64)):
+            setattr(self, f"b{index}", nn.BatchNorm2d(width, eps=1e-3))
+        self.s5, self.s8 = self._same(16, 32, 1, 2), self._same(32, 64, 1, 2)
+        self.fc = nn.Linear(64, 10)
+
+    @staticmethod
+    def _same(inside: int, outside: int, kernel: int, stride: int) -> nn.Module:
+        """TensorFlow's "same": strided layers pad at the end only."""
+        if stride == 1:
+            return nn.Conv2d(inside, outside, kernel, padding=kernel // 2)
+        padding = nn.ZeroPad2d((0, kernel // 2, 0, kernel // 2))
+        return nn.Sequential(padding, nn.Conv2d(inside, outside, kernel, stride))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.relu(self.b0(self.c0(x)))
+        x = F.relu(x + self.b2(self.c2(F.relu(self.b1(self.c1(x))))))
+        x = F.relu(self.s5(x) + self.b4(self.c4(F.relu(self.b3(self.c3(x))))))
+        x = F.relu(self.s8(x) + self.b6(self.c7(F.relu(self.b5(self.c6(x))))))
+        return self.fc(x.mean((2, 3)))
+
+
+def resnet8() -> Program:
+    """The trained MLPerf Tiny image classifier."""
+    model = ResNet8()
+    path = DATA / "mlperf_tiny" / "models" / "resnet8_torch.pt"
+    load_into(model, read_weights(path), path)
+    return capture(model, [torch.rand(2, 3, 32, 32) * 255], input_names=["image"], output_names=["logits"])
+
+
+def raw_cifar(split: str, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `cifar`, with values 0..255."""
+    images, labels = cifar(split, count)
+    return (images * STD + MEAN) * 255, labels
+
+
 def cifar(split: str, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Normalised lossless images and labels: "test" (first 1,000 = official order) or "train" (first 4,000)."""
     archive = np.load(DATA / "cifar10" / f"{split}.npz")

@@ -20,6 +20,7 @@ def measure(
     batch: Annotated[int, typer.Option(min=1, help="Batch size of made-up inputs.")] = 1,
     runs: Annotated[int, typer.Option(min=1, help="Timed runs per artifact.")] = 200,
     cold_starts: Annotated[int, typer.Option(min=0, help="Fresh processes per artifact, for memory and load.")] = 5,
+    callers: Annotated[int, typer.Option(min=0, help="Measure throughput with so many callers at once.")] = 0,
     energy: Annotated[bool, typer.Option(help="Use the target's energy meters.")] = True,
     seed: Annotated[int, typer.Option(help="Of made-up inputs and of the order of runs.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -36,6 +37,7 @@ def measure(
         runs=runs,
         energy=energy,
         cold_starts=cold_starts,
+        callers=callers,
         seed=seed,
     )
     if as_json:

@@ -5,6 +5,7 @@ EDGEPRESS_DATA names; nothing is copied. Every function is a pure function of it
 """
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +133,7 @@ def activities(split: str) -> Arrays:
 
 
 def spoken_digits(split: str, frames: int = 32, bands: int = 20) -> Arrays:
-    """FSDD: log energies (N, frames, bands) of ten spoken digits; takes 0 to 4 of each speaker and digit are the test."""
+    """FSDD: log energies (N, frames, bands) of ten spoken digits; takes 0 to 4 of each speaker are the test."""
     with np.load(folder() / "fsdd/fsdd.npz") as archive:
         audio, offsets, labels, take = (archive[name] for name in ("audio", "offsets", "label", "index"))
     rows = np.flatnonzero((take < 5) == (split == "test"))
@@ -148,7 +149,7 @@ def _spectrum(audio: np.ndarray, frames: int, bands: int) -> np.ndarray:
     power = np.abs(np.fft.rfft(padded[starts[:, None] + np.arange(window)] * np.hanning(window))) ** 2
     mel = np.linspace(0, 2595 * np.log10(1 + 4000 / 700), bands + 1)
     edges = np.round((10 ** (mel / 2595) - 1) * 700 / 4000 * (window // 2)).astype(int)
-    energy = [power[:, low : max(high, low + 1)].sum(1) for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    energy = [power[:, low : max(high, low + 1)].sum(1) for low, high in pairwise(edges.tolist())]
     return (np.log(np.stack(energy, 1) + 1e-6) + 4) / 4
 
 
@@ -206,7 +207,10 @@ def shakespeare(length: int = 64) -> Dataset:
 def clothes(split: str) -> Dataset:
     """Fashion-MNIST (N, 1, 28, 28) in 0..1."""
     name = {"train": "train", "test": "t10k"}[split]
-    files = {"images": f"fashion_mnist/{name}-images-idx3-ubyte.gz", "labels": f"fashion_mnist/{name}-labels-idx1-ubyte.gz"}
+    files = {
+        "images": f"fashion_mnist/{name}-images-idx3-ubyte.gz",
+        "labels": f"fashion_mnist/{name}-labels-idx1-ubyte.gz",
+    }
     return open_source("idx", {**files, "scale": 1 / 255}, folder())
 
 

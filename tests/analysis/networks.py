@@ -140,11 +140,140 @@ def group_normed() -> nn.Module:
     return nn.Sequential(conv(3, 12), nn.GroupNorm(6, 12), nn.ReLU(), conv(12, 6), head(6))
 
 
+class Block(nn.Module):
+    """A pre-norm transformer block over 16 positions, one fused projection for query, key and value."""
+
+    def __init__(self, width: int = 12, heads: int = 3) -> None:
+        super().__init__()
+        self.heads = heads
+        self.embed = nn.Conv2d(3, width, 2, stride=2)
+        self.place = nn.Parameter(torch.randn(16, width))
+        self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.wide, self.narrow = nn.Linear(width, 20), nn.Linear(20, width)
+        self.head = nn.Linear(width, 5)
+
+    def attend(self, x: torch.Tensor) -> torch.Tensor:
+        n, t, c = x.shape
+        q, k, v = self.qkv(x).reshape(n, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, c)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.embed(x).flatten(2).transpose(1, 2) + self.place
+        y = y + self.out(self.attend(self.norms[0](y)))
+        y = y + self.narrow(F.gelu(self.wide(self.norms[1](y))))
+        return self.head(y.mean(1))
+
+
+class ChunkedBlock(Block):
+    """The same with attention written out, and the projection chunked before it is split into heads."""
+
+    def attend(self, x: torch.Tensor) -> torch.Tensor:
+        n, t, c = x.shape
+        q, k, v = (z.view(n, t, self.heads, -1).transpose(1, 2) for z in self.qkv(x).chunk(3, -1))
+        weights = torch.softmax(q @ k.transpose(-1, -2) / 2.0, -1)
+        return (weights @ v).transpose(1, 2).reshape(n, t, c)
+
+
+class GroupedQuery(Block):
+    """Two key-value heads for four query heads, rotary positions, RMS norm, a gated feed-forward part."""
+
+    def __init__(self) -> None:
+        super().__init__(16, 4)
+        self.norms = nn.ModuleList([nn.RMSNorm(16), nn.RMSNorm(16)])
+        self.query, self.key_value = nn.Linear(16, 16, bias=False), nn.Linear(16, 16, bias=False)
+        self.query_norm, self.gate = nn.RMSNorm(4), nn.Linear(16, 20)
+        self.turn: torch.Tensor
+        self.register_buffer("turn", torch.randn(2, 16, 4))
+
+    def rotate(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.turn[0] + torch.cat([-x[..., 2:], x[..., :2]], -1) * self.turn[1]
+
+    def attend(self, x: torch.Tensor) -> torch.Tensor:
+        n, t, _ = x.shape
+        q = self.query_norm(self.query(x).view(n, t, 4, 4)).transpose(1, 2)
+        k, v = (z.view(n, t, 2, 4).transpose(1, 2) for z in self.key_value(x).split(8, -1))
+        k, v = (z[:, :, None].expand(n, 2, 2, t, 4).reshape(n, 4, t, 4) for z in (self.rotate(k), v))
+        y = F.scaled_dot_product_attention(self.rotate(q), k, v, is_causal=True)
+        return y.transpose(1, 2).reshape(n, t, 16)
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer over the rows of the image."""
+
+    def __init__(self, kind: type[nn.RNNBase], **options: int | bool) -> None:
+        super().__init__()
+        self.layer = kind(24, 10, batch_first=True, **options)
+        width = (int(options.get("proj_size", 0)) or 10) * (1 + bool(options.get("bidirectional")))
+        self.head = nn.Linear(width, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.layer(x.transpose(1, 2).flatten(2))[0][:, -1])
+
+
+def lstm() -> nn.Module:
+    return Recurrent(nn.LSTM)
+
+
+def lstm_projected() -> nn.Module:
+    return Recurrent(nn.LSTM, proj_size=6)
+
+
+def gru_bidirectional() -> nn.Module:
+    return Recurrent(nn.GRU, bidirectional=True, num_layers=2)
+
+
+def rnn() -> nn.Module:
+    return Recurrent(nn.RNN)
+
+
+def transformer() -> nn.Module:
+    return Block()
+
+
+def chunked_transformer() -> nn.Module:
+    return ChunkedBlock()
+
+
+def grouped_query() -> nn.Module:
+    return GroupedQuery()
+
+
+def volume() -> nn.Module:
+    """Three-dimensional convolutions over a folded image, the last one transposed."""
+
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        y = F.relu(m.norm(m.inner(x.unflatten(3, (2, 4)).permute(0, 1, 3, 2, 4))))
+        return m.head(F.relu(m.up(y)).mean((2, 3, 4)))
+
+    inner, up = nn.Conv3d(3, 8, 3, padding=1), nn.ConvTranspose3d(8, 6, 2, stride=2, groups=2)
+    return Function(forward, inner=inner, norm=nn.BatchNorm3d(8), up=up, head=nn.Linear(6, 5))
+
+
+def instance_normed() -> nn.Module:
+    return nn.Sequential(conv(3, 8), nn.InstanceNorm2d(8, affine=True), nn.ReLU(), conv(8, 6), head(6))
+
+
+def narrowed() -> nn.Module:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(m.stem(x)).flip(3)
+        return m.head(torch.cat([y.narrow(1, 2, 5), y[:, -3:]], 1))
+
+    return Function(forward, stem=conv(3, 10), head=head(8))
+
+
+def sequence() -> nn.Module:
+    """One-dimensional convolutions with gated linear units."""
+    layers = (nn.Flatten(2), nn.Conv1d(3, 16, 5, padding=2), nn.GLU(1), nn.Conv1d(8, 6, 3), nn.ReLU())
+    return nn.Sequential(*layers, nn.AdaptiveMaxPool1d(1), nn.Flatten(), nn.Linear(6, 5))
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     f.__name__: f
     for f in (
         plain, flat, flat_view, residual, padded_shortcut, dense, chunked, gated, depthwise, grouped, many_groups,
-        squeeze_excite, shuffled, u_net, super_resolution, group_normed,
+        squeeze_excite, shuffled, u_net, super_resolution, group_normed, lstm, lstm_projected, gru_bidirectional, rnn,
+        transformer, chunked_transformer, grouped_query, volume, sequence, narrowed, instance_normed,
     )
 }  # fmt: skip
 

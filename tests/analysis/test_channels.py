@@ -31,6 +31,19 @@ EXPECTED = {
     "u_net": {"down.weight": 8, "low.weight": 10, "up.weight": 6, "merge.weight": 6},
     "super_resolution": {"0.weight": 16, "2.weight": 6},
     "group_normed": {"0.weight": 6, "3.weight": 6},
+    "lstm": {"layer.weight_ih_l0": 10},
+    "lstm_projected": {"layer.weight_ih_l0": 10, "layer.weight_hr_l0": 6},
+    "gru_bidirectional": {"layer.weight_ih_l0": 10},
+    "rnn": {"layer.weight_ih_l0": 10},
+    # the width of the residual stream, heads, hidden units of the feed-forward part
+    "transformer": {"embed.weight": 12, "qkv.weight": 3, "wide.weight": 20},
+    "chunked_transformer": {"embed.weight": 12, "qkv.weight": 3, "wide.weight": 20},
+    "grouped_query": {"embed.weight": 16, "query.weight": 2, "wide.weight": 20},
+    "volume": {"inner.weight": 4, "up.weight": 3},
+    # the two that nobody reads are told apart from the others
+    "narrowed": {"stem.weight": 2, "stem.weight#2": 8},
+    "instance_normed": {"0.weight": 8, "3.weight": 6},
+    "sequence": {"1.weight": 8, "3.weight": 6},
 }
 
 
@@ -89,3 +102,11 @@ def test_a_network_without_layers_has_no_groups() -> None:
 def test_numbers_do_not_depend_on_the_run() -> None:
     one, other = (channel_groups(program_of("u_net")) for _ in range(2))
     assert one.groups == other.groups
+
+
+def test_narrow_and_flip_keep_what_they_can() -> None:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return m.head(torch.narrow(m.conv(x).flip(3), 1, 2, 6))
+
+    program = capture(Function(forward, conv=conv(3, 8), head=head(6)), [torch.randn(2, 3, 8, 8)])
+    assert {(g.name, g.size) for g in channel_groups(program).groups} == {("conv.weight", 2), ("conv.weight#2", 6)}

@@ -56,6 +56,11 @@ def test_files_of_one_name_are_told_apart(relu, tmp_path):
     assert list(data["artifacts"]) == [str(relu), str(other)]
 
 
+def test_throughput_on_request(relu):
+    data = json.loads(run(relu, "--runs", 2, "--cold-starts", 0, "--no-energy", "--callers", 2, "--json"))
+    assert [m["name"] for m in data["artifacts"]["relu.onnx"]][-1] == "throughput_per_s"
+
+
 def test_energy_is_left_out_on_request(relu):
     data = json.loads(run(relu, "--runs", 2, "--cold-starts", 0, "--no-energy", "--json"))
     assert not [m for m in data["artifacts"]["relu.onnx"] if "energy" in m["name"]]

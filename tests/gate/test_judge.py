@@ -128,6 +128,14 @@ def test_the_worst_class_is_found_and_named(make_evidence: Make) -> None:
     assert "beyond the margin after Holm: cat" in broken.evidence
 
 
+def test_classes_are_held_against_their_own_run_whatever_the_reference(make_evidence: Make) -> None:
+    groups = (ClassOutcome(label="a", outcomes=outcome(400, 2, 2)),)
+    stored = Reference(Subject(name="old"), "the committed baseline", "x", paired=False)
+    budget = [Budget(metric="worst_class_accuracy", max_drop=0.05)]
+    verdict = only(judge(make_evidence([], [], classes=groups), budget, stored))
+    assert verdict.outcome == "pass" and "against the baseline of the same run" in verdict.evidence
+
+
 def test_many_equal_classes_rarely_fail_together(make_evidence: Make) -> None:
     """40 equal classes at margin 0: without correction nearly every gate would fail, with it at most one in twenty."""
     import numpy as np
@@ -254,6 +262,28 @@ def test_a_stored_timing_is_compared_with_allowance_between_runs(make_evidence: 
     assert "between runs" in verdict.evidence
     slower = make_evidence([], [latency(1.2, n=1000, seed=2)])
     assert only(judge(slower, budget, same_place)).outcome == "fail"
+
+
+def test_disturbances_are_told_where_times_were_judged(make_evidence: Make) -> None:
+    evidence = make_evidence([], [latency(1.0), size(1)])
+    disturbed = evidence.environment.model_copy(update={"warnings": ("another process took the CPU",)})
+    evidence = evidence.model_copy(update={"environment": disturbed})
+    assert judge(evidence, [Budget(metric="size_bytes", max=1)]).notes == ()
+    assert "took the CPU" in judge(evidence, [Budget(metric="latency_ms", max=2)]).notes[0]
+
+
+def test_nothing_evaluated_decides_nothing(make_evidence: Make) -> None:
+    nothing = PairedOutcomes(both=0, only_first=0, only_second=0, neither=0, flips=0)
+    evidence = make_evidence([], [], paired=nothing, classes=(ClassOutcome(label="empty", outcomes=nothing),))
+    budgets = [Budget(metric="accuracy", max_drop=0.1), Budget(metric="churn", max=0.1)]
+    budgets.append(Budget(metric="worst_class_accuracy", min=0.5))
+    assert {v.outcome for v in judge(evidence, budgets).verdicts} == {"inconclusive"}
+
+
+def test_a_count_that_falls_to_zero_is_decided(make_evidence: Make) -> None:
+    none = Measurement(name="macs", value=0, unit="count", source="counted")
+    evidence = make_evidence([none.model_copy(update={"value": 7})], [none])
+    assert only(judge(evidence, [Budget(metric="macs", max_ratio=0.5)])).outcome == "pass"
 
 
 def test_several_targets_need_a_name(make_evidence: Make) -> None:

@@ -5,8 +5,10 @@ import statistics
 import numpy as np
 import pytest
 
+from edgepress import targets
 from edgepress.errors import UserError
 from edgepress.measure.latency import compare_latency
+from edgepress.targets.runtimes import open_session
 
 X = {"x": np.zeros((1, 3), np.float32)}
 
@@ -93,3 +95,12 @@ def test_warm_up_runs_are_not_samples_and_are_told(spinner, log):
 def test_nothing_to_measure(sessions, runs):
     with pytest.raises(UserError, match="nothing to measure"):
         compare_latency(sessions, X, runs=runs)
+
+
+def test_the_same_network_twice_is_as_fast_as_itself(onnx_with_weights):
+    """A against A: the ratio of rounds is one, whatever else the machine does."""
+    artifact, target = onnx_with_weights(4), targets.load("local-cpu")
+    sessions = {"first": open_session(artifact, target), "second": open_session(artifact, target)}
+    result = compare_latency(sessions, {"x": np.ones((1, 1024), np.float32)}, runs=200)
+    first, second = (np.array(result[name][0].samples) for name in ("first", "second"))
+    assert 0.8 < np.median(first / second) < 1.25

@@ -97,6 +97,7 @@ def test_samples_to_decide_is_what_a_power_calculation_gives() -> None:
     # sd 1, n = 25: error 0.2; distance 0.5 needs ((1.645 + 1.282) / 0.5)^2 = 34.3 observations.
     assert samples_to_decide(0.5, 0.2, 25, 0.05) == 10
     assert samples_to_decide(0.0, 0.2, 25, 0.05) is None
+    assert samples_to_decide(1e-300, 0.2, 25, 0.05) is None
 
 
 def test_samples_for_percentile_bounds_it_from_both_sides() -> None:

@@ -105,3 +105,5 @@ def test_unpaired_ratio_of_exact_values_is_exact() -> None:
     assert unpaired_ratio(Interval(4, 4, 4), Interval(1, 1, 1)) == (0.25, 0.25, 0.25)
     assert unpaired_ratio(Interval(4, None, None), Interval(1, 1, 1)) == (0.25, None, None)
     assert unpaired_ratio(Interval(4, -1, 5), Interval(1, 1, 1)).high is None
+    assert unpaired_ratio(Interval(4, 4, 4), Interval(0, 0, 0)) == (0, 0, 0)
+    assert unpaired_ratio(Interval(4, 3, 5), Interval(0, -1, 1)) == (0, None, None)

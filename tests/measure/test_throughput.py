@@ -1,5 +1,7 @@
 import numpy as np
+import pytest
 
+from edgepress.errors import UserError
 from edgepress.measure.throughput import measure_throughput
 
 
@@ -13,6 +15,11 @@ def test_samples_per_second_counts_the_batch(spinner):
         assert result.better == "higher"
     assert 0 < rates[1] <= 1000
     assert rates[8] > 2 * rates[1]
+
+
+def test_nothing_to_measure(spinner):
+    with pytest.raises(UserError, match="nothing to measure"):
+        measure_throughput(lambda: spinner(0), {"x": np.zeros((1, 3))}, callers=0)
 
 
 def test_every_caller_has_a_session_of_its_own_and_all_are_closed(spinner):

@@ -21,7 +21,8 @@ from edgepress.errors import UserError
 from edgepress.ir import Program, load, save
 from edgepress.passes.cut_channels import atoms_kept, cut_channels
 
-SAME_STATISTICS = sorted(set(NETWORKS) - {"layer_normed", "group_normed_wide", "transformer", "llama", "rms_normed"})
+# A norm over channels takes its statistics from those that are left: there, only groups it does not see are compared.
+NORMALIZED = {"transformer": "embed", "chunked_transformer": "embed", "grouped_query": "embed"}
 
 
 @cache
@@ -57,7 +58,7 @@ def masked(value: torch.Tensor, layout: Layout, stays: torch.Tensor) -> torch.Te
     factors = [f for dim in layout for f in dim]
     split = value.reshape(_factor_sizes(value, layout))
     for block in blocks_of(layout):
-        mask = stays[torch.from_numpy(block.atoms)]
+        mask = stays[torch.tensor(block.atoms)]
         order = [f.axis for f in factors if f.block is block]
         shape = [f.size if f.block is block else 1 for f in factors]
         split = split * mask.permute(order).reshape(shape)
@@ -75,12 +76,13 @@ def _factor_sizes(value: torch.Tensor, layout: Layout) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("name", SAME_STATISTICS)
-@settings(max_examples=6, deadline=None)
+@pytest.mark.parametrize("name", NETWORKS)
+@settings(max_examples=2, deadline=None)
 @given(seed=st.integers(0, 2**31), share=st.sampled_from([0.2, 0.5, 0.9]))
 def test_cutting_equals_zeroing(name: str, seed: int, share: float) -> None:
     program, groups = prepared(name)
     plan = random_plan(groups, seed, share)
+    plan = ChannelPlan({g: k for g, k in plan.kept.items() if not g.startswith(NORMALIZED.get(name, "-"))}, plan.sizes)
     result = cut_channels(program, plan, groups)
     assert result.changed == bool(plan.removed)
     x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
@@ -88,7 +90,7 @@ def test_cutting_equals_zeroing(name: str, seed: int, share: float) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(seed=st.integers(0, 2**31))
 def test_planned_costs_are_the_costs_of_the_cut_network(name: str, seed: int) -> None:
     program, groups = prepared(name)

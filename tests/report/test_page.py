@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgepress.gate.verdict import Judgement
-from edgepress.measure.record import Environment, Evidence, RefusalRecord, StepRecord, Subject
+from edgepress.measure.record import Environment, Evidence, PairedOutcomes, RefusalRecord, StepRecord, Subject
 from edgepress.report.document import Document
 from edgepress.report.html import render_html, stylesheet
 from edgepress.report.write import write
@@ -156,6 +156,7 @@ def test_scarce_evidence_still_makes_a_page() -> None:
     bare = Evidence(
         name="bare", created="", edgepress_version="0", command="", seed=0, recipe={}, environment=place,
         baseline=Subject(name="baseline"), compressed=Subject(name="compressed"),
+        paired=PairedOutcomes(both=0, only_first=0, only_second=0, neither=0, flips=0),
     )  # fmt: skip
     text = Page(render_html(bare, Judgement(subject="bare"))).text
     assert "nothing was judged" in text

@@ -6,9 +6,7 @@ from torch import Tensor, nn
 
 def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     """3x3 convolution, batch norm, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
-    )
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
 
 
 class Head(nn.Module):
@@ -23,7 +21,9 @@ class Head(nn.Module):
         self.sides = nn.Conv2d(channels, 4, 1)
         self.scores = nn.Conv2d(channels, classes, 1)
         nn.init.constant_(self.sides.bias, -2.0)
-        nn.init.constant_(self.scores.bias, -3.0)  # rare objects: start near "nothing here" (Lin et al. 2017, section 4.1)
+        nn.init.constant_(
+            self.scores.bias, -3.0
+        )  # rare objects: start near "nothing here" (Lin et al. 2017, section 4.1)
         steps = (torch.arange(grid, dtype=torch.float32) + 0.5) / grid
         y, x = torch.meshgrid(steps, steps, indexing="ij")
         self.register_buffer("centres", torch.stack([x.flatten(), y.flatten()], 1)[None])  # (1, H W, 2)

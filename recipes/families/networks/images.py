@@ -109,7 +109,9 @@ class MobileCNN(nn.Module):
         super().__init__()
         self.stem = conv(channels, width)
         self.blocks = nn.Sequential(
-            MobileBlock(width, width, 1, 3), MobileBlock(width, 2 * width, 2, 3), MobileBlock(2 * width, 2 * width, 1, 3)
+            MobileBlock(width, width, 1, 3),
+            MobileBlock(width, 2 * width, 2, 3),
+            MobileBlock(2 * width, 2 * width, 1, 3),
         )
         self.head = nn.Linear(2 * width, classes)
 
@@ -123,7 +125,7 @@ def mobile_cnn(channels: int = 1, width: int = 16, classes: int = 10) -> nn.Modu
 
 
 class DenseBlock(nn.Module):
-    """Each layer sees all maps before it (Huang et al. 2017): (N, inputs, H, W) -> (N, inputs + layers growth, H, W)."""
+    """Each layer sees all maps before it (Huang et al. 2017): (N, C, H, W) -> (N, C + layers growth, H, W)."""
 
     def __init__(self, inputs: int, growth: int, layers: int) -> None:
         super().__init__()
@@ -158,7 +160,7 @@ def dense_cnn(channels: int = 1, growth: int = 8, layers: int = 3, classes: int 
 
 
 class UNet(nn.Module):
-    """Down, up, and across (Ronneberger et al. 2015): (N, channels, H, W) -> (N, classes, H, W); H and W divide by 4."""
+    """Down, up, and across (Ronneberger et al. 2015): (N, channels, H, W) -> (N, classes, H, W); 4 divides H, W."""
 
     def __init__(self, channels: int, width: int, classes: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """Which channels lie where in a tensor: the vocabulary of the channel analysis.
 
-Every position of every weight dimension is an *atom* (an integer). A `Block` is an array of atoms; a tensor dimension is
-an ordered list of `Factor`s, outermost first, each either an axis of a block or fixed (batch, space, time: nothing that
-can be cut). A dimension of size one has no factors. Examples:
+Every position of every weight dimension is an *atom* (an integer). A `Block` is an array of atoms; a tensor dimension
+is an ordered list of `Factor`s, outermost first, each either an axis of a block or fixed (batch, space, time: nothing
+that can be cut). A dimension of size one has no factors. Examples:
 
     feature map (batch, 64, 8, 8)         [fixed 2] [atoms 64] [fixed 8] [fixed 8]
     the same after flatten(1)             [fixed 2] [atoms 64, fixed 8, fixed 8]

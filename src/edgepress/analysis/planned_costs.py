@@ -123,7 +123,7 @@ def _product_atoms(node: Node, groups: ChannelGroups) -> list[Atoms]:
     """Channels of the result, and those summed over."""
     made = _dim_atoms(groups.layouts[node.name])
     left = node.args[1] if "addmm" in str(node.target) else node.args[0]
-    summed: Dim = groups.layouts[left.name][-1]  # type: ignore[union-attr]
+    summed: Dim = groups.layouts[left.name][-1]  # type: ignore[union-attr, index]
     whole = [b.atoms for b in blocks_of([summed]) if len(axes_in(summed, b)) == b.atoms.ndim]
     return made + ([] if "attention" in str(node.target) else whole)
 

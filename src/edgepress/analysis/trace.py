@@ -1,4 +1,4 @@
-"""What the channel analysis writes down while it walks a graph: which atoms live and die together, and which must stay."""
+"""What the channel analysis writes down on its walk: which atoms live and die together, and which must stay."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

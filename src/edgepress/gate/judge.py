@@ -92,12 +92,16 @@ def judge(
         reference=against.label,
         false_alarm_rate=false_alarm_rate,
         verdicts=tuple(_verdict(evidence, c, against, looked_at if _is_repeated(c) else shared) for c in checks),
+        notes=tuple(
+            f"while timing: {text}" for text in evidence.environment.warnings if any(map(_is_repeated, checks))
+        ),
     )
 
 
 def own_baseline(evidence: Evidence) -> Reference:
     """The baseline that was measured in the same run, interleaved with the model."""
-    label = f"the {evidence.baseline.name} of the same run"
+    name = evidence.baseline.name
+    label = "the baseline of the same run" if name == "baseline" else name
     return Reference(evidence.baseline, label, evidence.environment.machine_class, paired=True)
 
 
@@ -106,7 +110,9 @@ def _check(evidence: Evidence, budget: Budget, kind: LimitKind, against: Referen
     limit = budget.limits[kind]
     if budget.metric in WORST_OF:
         _refuse_group_ratio(budget, kind)
-        groups = tuple(group for group in evidence.classes if group.kind == WORST_OF[budget.metric])
+        groups = tuple(
+            group for group in evidence.classes if group.kind == WORST_OF[budget.metric] and group.outcomes.n
+        )
         return Check(budget, kind, limit, None, None, groups)
     measurement = find(evidence.compressed, evidence, budget.metric, budget.target)
     own = evidence if against.subject is evidence.baseline else None
@@ -182,14 +188,16 @@ def _reference_obstacle(
 
 
 def _uses_paired(evidence: Evidence, check: Check, against: Reference) -> bool:
-    paired = evidence.paired is not None and check.budget.metric in ACCURACY_NAMES and against.paired
-    return paired and check.kind == "max_drop"
+    known = evidence.paired is not None and evidence.paired.n > 0 and against.paired
+    return known and check.budget.metric in ACCURACY_NAMES and check.kind == "max_drop"
 
 
 def _finding(evidence: Evidence, check: Check, against: Reference, error_rate: float) -> Finding:
     if check.groups:
         if check.kind == "max_drop":
-            return worst_drop(check.groups, check.limit, error_rate)
+            worst = worst_drop(check.groups, check.limit, error_rate)
+            own = "" if against.paired else "; against the baseline of the same run"
+            return worst._replace(remark=worst.remark + own)
         return worst_accuracy(check.groups, error_rate)
     if evidence.paired and _uses_paired(evidence, check, against):
         return outcome_drop(evidence.paired, error_rate)

@@ -87,7 +87,7 @@ def _layer_total(field: str) -> Callable[[Subject, Evidence | None], Measurement
 
 
 def _churn(subject: Subject, evidence: Evidence | None) -> Measurement | None:
-    if not evidence or not evidence.paired or subject is not evidence.compressed:
+    if not evidence or not evidence.paired or not evidence.paired.n or subject is not evidence.compressed:
         return None
     paired = evidence.paired
     return Measurement(

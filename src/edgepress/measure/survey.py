@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from edgepress.measure.latency import compare_latency
 from edgepress.measure.memory import measure_cold_start
 from edgepress.measure.record import Environment, Measurement
 from edgepress.measure.size import measure_size
+from edgepress.measure.throughput import measure_throughput
 from edgepress.targets import Target
 from edgepress.targets.companions import companions
 from edgepress.targets.remote.session import RemoteSession
@@ -40,6 +42,7 @@ def survey(
     warmup: int = 20,
     energy: bool = True,
     cold_starts: int = 5,
+    callers: int = 0,
     seed: int = 0,
 ) -> Survey:
     """Size, latency in turns, energy, memory and cold start of each artifact.
@@ -48,6 +51,7 @@ def survey(
         artifacts: name -> file. inputs: one batch that fits all of them; noise of size `batch` where `None`.
         runs: rounds of the latency measurement. energy: whether to look for a meter.
         cold_starts: fresh processes per artifact; 0 leaves them out.
+        callers: how many at once for throughput; 0 leaves it out.
 
     Raises:
         UserError, MissingTool, ToolError: see `edgepress.targets.runtimes.open_session`.
@@ -69,8 +73,15 @@ def survey(
     found = {}
     for name, path in artifacts.items():
         cold = measure_cold_start(path, target, feeds[name], repeats=cold_starts) if cold_starts else ()
-        found[name] = (*measure_size(path, *companions(path)), *latencies[name], *energies[name], *cold)
+        rates = _throughput(path, target, feeds[name], callers)
+        found[name] = (*measure_size(path, *companions(path)), *latencies[name], *rates, *energies[name], *cold)
     return Survey(found, environment)
+
+
+def _throughput(path: Path, target: Target, feed: Mapping[str, Array], callers: int) -> tuple[Measurement, ...]:
+    if not callers:
+        return ()
+    return (measure_throughput(partial(open_session, path, target), feed, callers=callers, target=target.name),)
 
 
 def _machine(sessions: Mapping[str, Session]) -> dict[str, Any] | None:

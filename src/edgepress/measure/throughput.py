@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import statistics
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from functools import partial
 from typing import TYPE_CHECKING
 
+from edgepress.errors import UserError
 from edgepress.measure.record import Measurement
+from edgepress.targets.remote.session import RemoteSession
+from edgepress.targets.worker.concurrency import calls_per_second
 
 if TYPE_CHECKING:
     from edgepress.targets.runtimes import Array, Session
@@ -31,41 +33,42 @@ def measure_throughput(
         seconds: length of a window. repeats: windows, whose median is reported.
 
     Returns:
-        `throughput_per_s`: runs per second times the batch size (first axis of the first input).
+        `throughput_per_s`: runs per second times the batch size (first axis of the first input). Taken where the
+        session is; `None` with the reason where time means nothing (emulation).
+
+    Raises:
+        UserError: fewer than one caller or repeat.
     """
-    sessions = [open_session() for _ in range(callers)]
-    batch = next(iter(inputs.values())).shape[:1] or (1,)
-    try:
-        rates = [batch[0] * _window(sessions, inputs, seconds) for _ in range(repeats)]
-        method = f"median; {sessions[0].describe()}; {callers} caller(s), windows of {seconds:g} s"
-    finally:
-        for session in sessions:
-            session.close()
+    if callers < 1 or repeats < 1:
+        raise UserError("nothing to measure", found=f"{callers} callers, {repeats} repeats", expected="one of each")
+    with ExitStack() as stack:
+        first = stack.enter_context(closing(open_session()))
+        if isinstance(first, RemoteSession) and first.why_untimed:
+            return _unknown(first.why_untimed, target)
+        if isinstance(first, RemoteSession):
+            window = partial(first.calls_per_second, inputs, callers, seconds)
+        else:
+            others = [stack.enter_context(closing(open_session())) for _ in range(callers - 1)]
+            window = partial(calls_per_second, [partial(s.run, inputs) for s in (first, *others)], seconds)
+        batch = (next(iter(inputs.values())).shape[:1] or (1,))[0]
+        rates = [batch * window() for _ in range(repeats)]
+        return _measurement(rates, f"{first.describe()}; {callers} caller(s), windows of {seconds:g} s", target)
+
+
+def _unknown(reason: str, target: str) -> Measurement:
+    return Measurement(
+        name="throughput_per_s", value=None, unit="1/s", n=0, better="higher", target=target, reason=reason
+    )
+
+
+def _measurement(rates: Sequence[float], method: str, target: str) -> Measurement:
     return Measurement(
         name="throughput_per_s",
         value=statistics.median(rates),
         unit="1/s",
-        n=repeats,
+        n=len(rates),
         samples=tuple(rates),
-        method=method,
+        method=f"median; {method}",
         better="higher",
         target=target,
     )
-
-
-def _window(sessions: Sequence[Session], inputs: Mapping[str, Array], seconds: float) -> float:
-    """Runs per second of all callers together. They start at one barrier; each counts what it finished."""
-    barrier = threading.Barrier(len(sessions))
-    with ThreadPoolExecutor(len(sessions)) as pool:
-        return sum(pool.map(lambda session: _keep_calling(session, inputs, seconds, barrier), sessions))
-
-
-def _keep_calling(session: Session, inputs: Mapping[str, Array], seconds: float, barrier: threading.Barrier) -> float:
-    session.run(inputs)
-    barrier.wait()
-    start = time.perf_counter()
-    runs = 0
-    while (elapsed := time.perf_counter() - start) < seconds:
-        session.run(inputs)
-        runs += 1
-    return runs / elapsed

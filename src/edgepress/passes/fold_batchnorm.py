@@ -90,10 +90,10 @@ def _rewrite(editor: Editor, names: dict[str, str], pair: Foldable) -> None:
 
     gamma, beta, mean, variance = (tensor(a) for a in norm.args[1:5])
     assert mean is not None and variance is not None
-    scale = (variance.double() + norm.args[7]).rsqrt()  # type: ignore[operator]
+    scale = (variance.double() + norm.args[7]).rsqrt()  # type: ignore[operator, union-attr]
     if gamma is not None:
         scale = scale * gamma
-    weight_name = names[layer.args[1].name]  # type: ignore[union-attr]
+    weight_name = names[layer.args[1].name]  # type: ignore[union-attr, index]
     bias_node = arguments(layer)["bias"]
     bias = tensor(bias_node)
     shift = ((0 if bias is None else bias.double()) - mean.double()) * scale + (0 if beta is None else beta.double())

@@ -56,9 +56,9 @@ class Bench:
         return self.targets[0]
 
     def calibration_batches(self, samples: int | None = None) -> Iterator[tuple[tuple[Tensor, ...], Tensor | None]]:
-        """(inputs, targets) of the calibration set, in batches."""
+        """(inputs, what the task's loss compares the outputs with) of the calibration set, in batches."""
         for batch in self.samples.calibrating(samples).batches(CALIBRATION_BATCH):
-            yield batch.inputs, batch.targets
+            yield batch.inputs, self.task.goal(batch.inputs, batch.targets)
 
     def loss(self, outputs: Tensor | tuple[Tensor, ...], targets: Tensor) -> Tensor:
         """The task's own loss."""

@@ -21,8 +21,8 @@ def import_model(source: ModelSource) -> Program:
         return from_pt2(source.pt2)
     if source.onnx is not None:
         return _from_onnx(source.onnx)
-    if source.factory is None:
-        raise UserError("model.huggingface is not implemented yet", expected="factory, pt2 or onnx")
+    if source.huggingface is not None:
+        return _from_huggingface(source)
     return from_factory(_factory_source(source))
 
 
@@ -55,7 +55,35 @@ def _from_onnx(path: Path) -> Program:
     return load_onnx(path)
 
 
+def _from_huggingface(source: ModelSource) -> Program:
+    from edgepress.importers.huggingface import from_huggingface
+
+    assert source.huggingface is not None
+    return from_huggingface(source.huggingface, _inputs(source), batch=_batch(source))
+
+
 def _factory_source(source: ModelSource) -> FactorySource:
+    assert source.factory is not None
+    return FactorySource(
+        reference=source.factory,
+        kwargs=source.kwargs,
+        weights=source.weights,
+        inputs=_inputs(source),
+        batch=_batch(source),
+        base=Path(),
+    )
+
+
+def _inputs(source: ModelSource) -> list[InputSpec]:
+    return [InputSpec(name, tuple(spec.shape), spec.dtype) for name, spec in source.inputs.items()]
+
+
+def _batch(source: ModelSource) -> int | None:
+    """The one batch size of all inputs, `None` where it is free.
+
+    Raises:
+        UserError: they differ.
+    """
     batches = {spec.batch for spec in source.inputs.values()}
     if len(batches) > 1:
         raise UserError(
@@ -64,12 +92,4 @@ def _factory_source(source: ModelSource) -> FactorySource:
             expected="one `batch`, or none",
             fix="give every input under model.inputs the same batch",
         )
-    assert source.factory is not None
-    return FactorySource(
-        reference=source.factory,
-        kwargs=source.kwargs,
-        weights=source.weights,
-        inputs=[InputSpec(name, tuple(spec.shape), spec.dtype) for name, spec in source.inputs.items()],
-        batch=batches.pop(),
-        base=Path(),
-    )
+    return batches.pop() if batches else None

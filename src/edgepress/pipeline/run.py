@@ -21,6 +21,7 @@ from edgepress.pipeline.best import is_better
 from edgepress.pipeline.evidence import assemble, data_notes, step_record
 from edgepress.pipeline.measuring import Candidate, Measured, measure
 from edgepress.pipeline.model import import_model
+from edgepress.pipeline.preprocessing import placed, preprocess_note
 from edgepress.pipeline.samples import open_samples
 from edgepress.pipeline.scoring import score
 from edgepress.pipeline.steps import RUNNERS, StepResult
@@ -80,11 +81,9 @@ def execute(recipe: Recipe, out: Path, *, dry_run: bool, device: str, reporter: 
 def _set_up(recipe: Recipe, device: str, reporter: Reporter) -> Bench:
     targets = tuple(load_target(name) for name in recipe.targets)
     reporter.progress("importing the network")
-    original = import_model(recipe.model)
+    original, data = placed(recipe, import_model(recipe.model))
     wishes = [getattr(item.config, "samples", None) or 0 for item in recipe.steps]
-    samples = open_samples(
-        recipe.data, original, seed=recipe.seed, calibration=max([recipe.data.calibration.samples, *wishes])
-    )
+    samples = open_samples(data, original, seed=recipe.seed, calibration=max([data.calibration.samples, *wishes]))
     return Bench(
         original=original,
         samples=samples,
@@ -119,7 +118,7 @@ class _Run:
     def __init__(self, recipe: Recipe, bench: Bench, store: RunStore) -> None:
         self._recipe, self._bench, self._store = recipe, bench, store
         self._steps = steps_of(recipe)
-        self._notes = data_notes(bench.samples)
+        self._notes = [*data_notes(bench.samples), *preprocess_note(recipe)]
         self._position = 0
 
     def execute(self) -> RunOutcome:

@@ -45,9 +45,7 @@ def bundles(group: ChannelGroup, scores: Floats, round_to: int, minimum: int) ->
     order = group.first + np.argsort(scores[group.first : group.first + group.size], kind="stable")
     step = round_to if group.size >= round_to else 1
     least = -(-max(minimum, step) // step) * step
-    ends = [end for end in range(group.size - (group.size - 1) // step * step, group.size + 1, step)]
-    if step == 1:
-        ends = list(range(1, group.size + 1))
+    ends = range(1, group.size + 1) if step == 1 else range(group.size % step or step, group.size + 1, step)
     starts = [0, *ends[:-1]]
     return [
         Bundle(order[a:b], float(scores[order[a:b]].sum()))
@@ -59,7 +57,7 @@ def bundles(group: ChannelGroup, scores: Floats, round_to: int, minimum: int) ->
 def allocate_global(
     groups: Sequence[ChannelGroup], scores: Floats, budgets: Sequence[Budget], round_to: int, minimum: int
 ) -> Mask:
-    """Remove the bundles with the lowest score per saved cost until every budget is met, or nothing is left to remove."""
+    """Remove the bundles with the lowest score per saved cost until every budget is met or nothing is left."""
     keep = np.ones(len(scores), bool)
     queues = [bundles(group, scores, round_to, minimum) for group in groups]
     while not all(b.met(keep) for b in budgets) and any(queues):

@@ -195,7 +195,8 @@ def _wanda(evidence: Evidence) -> Scores:
     """Weights that read a unit, by the norm of what they read."""
     norms: dict[str, Tensor] = {}
     names = evidence.program.state_names()
-    readers = {n: names[n.args[1].name] for n in evidence.program.nodes if n.target in READERS and _is_plain(n, names)}
+    plain = (n for n in evidence.program.nodes if n.target in READERS and _is_plain(n, names))
+    readers = {n: names[arguments(n)["weight"].name] for n in plain}
 
     def watch(node: Node, value: Tensor) -> Tensor:
         for reader in node.users:

@@ -36,17 +36,19 @@ class PruneOptions:
         round_to: kept units per group become multiples of this where the group has that many. minimum: units each group
             keeps at least. ignore: regular expressions; a group is left alone if one of its tensors or nodes matches.
         reconstruct: refit the consumers of cut channels by least squares on the calibration batches.
+        score_examples: at most this many calibration examples are scored on; refitting reads all.
         iterations: cut in this many steps, scoring again after each.
         seed: of the random criterion.
     """
 
     reduce: Mapping[str, float] = field(default_factory=lambda: {"macs": 0.5})
-    criterion: Criterion = "activation_taylor"
+    criterion: Criterion = "surgeon"
     allocation: Literal["global", "uniform", "sensitivity"] = "global"
     round_to: int = 1
     minimum: int = 1
     ignore: tuple[str, ...] = ()
     reconstruct: bool = True
+    score_examples: int = 512
     iterations: int = 1
     seed: int = 0
 
@@ -58,6 +60,6 @@ class PruneOptions:
                 raise UserError(f"prune.reduce.{cost}", found=str(fraction), expected="a fraction from 0 to below 1")
         if self.criterion not in CRITERIA:
             raise UserError("prune.criterion", found=str(self.criterion), expected=", ".join(CRITERIA))
-        for name in ("round_to", "minimum", "iterations"):
+        for name in ("round_to", "minimum", "iterations", "score_examples"):
             if getattr(self, name) < 1:
                 raise UserError(f"prune.{name}", found=str(getattr(self, name)), expected="1 or more")

@@ -13,6 +13,7 @@ from edgepress.ir.program import Program
 from edgepress.prune.allocate import Budget, allocate_global, allocate_uniform
 from edgepress.prune.evidence import Batch, Evidence, Loss, Scores, unit_scores
 from edgepress.prune.options import PruneOptions
+from edgepress.prune.sensitivity import sensitivity, weighted
 
 NORMALIZED = ("l1", "l2", "bn_scale", "fpgm", "wanda")  # magnitudes of different layers are no common currency
 
@@ -36,11 +37,15 @@ def make_plan(
     Raises:
         UserError: the budget cannot be met with the groups there are; says how far they reach.
     """
+    batches = first_examples(batches, options.score_examples)
     groups = groups or channel_groups(program)
     free = [g for g in groups.groups if not ignored(g, options.ignore)]
     scores = unit_scores(options.criterion, Evidence(program, groups, batches, loss, options.seed))
     if options.criterion in NORMALIZED:
         scores = normalized(groups, scores)
+    if options.allocation == "sensitivity":
+        table = sensitivity(program, batches, loss, criterion=options.criterion, ratios=(0.5,), groups=groups)
+        scores = weighted(groups, scores, table)
     budgets = _budgets(program, groups, options, limits)
     allocate = allocate_uniform if options.allocation == "uniform" else allocate_global
     if options.allocation == "global" and options.criterion in (*NORMALIZED, "lamp", "random"):
@@ -48,6 +53,16 @@ def make_plan(
     keep = allocate(free, scores, [b for _, b in budgets], options.round_to, options.minimum)
     _check(budgets, keep)
     return ChannelPlan.from_mask(groups, keep)
+
+
+def first_examples(batches: Iterable[Batch], count: int) -> list[Batch]:
+    """The leading batches that together hold at least `count` examples (all, if there are fewer)."""
+    taken: list[Batch] = []
+    for batch in batches:
+        if sum(len(targets) for _, targets in taken) >= count:
+            break
+        taken.append(batch)
+    return taken
 
 
 def ignored(group: ChannelGroup, patterns: Iterable[str]) -> bool:

@@ -8,7 +8,7 @@ that minimises, over calibration examples and positions,
 where x' is what the layer reads in the smaller network (errors of earlier layers included), z and z' are the values of
 the original and the smaller network at the layer's anchor, and a is the per-channel scale of a batch norm in between.
 The anchor is the batch norm or residual addition behind the layer, so that a block also makes up for errors that reach
-it through its shortcut (channel pruning by He et al. 2017, eq. 4, with the asymmetric target of He et al. 2017 sec. 3.2).
+it through its shortcut (He et al. 2017, "Channel pruning", eq. 4, with its asymmetric target for whole networks).
 """
 
 from collections.abc import Sequence
@@ -95,7 +95,7 @@ def _site(layer: Node) -> Site:
     if reader is not None and reader.target == aten.batch_norm.default and len(reader.args[0].users) == 1:  # type: ignore[union-attr]
         norm, anchor = reader, reader
         reader = _only_reader(reader)
-    if reader is not None and reader.target in ADDITIONS and _same_shape(reader, anchor):
+    if reader is not None and _is_residual(reader, anchor):
         anchor = reader
     return Site(layer, norm, anchor)
 
@@ -105,8 +105,14 @@ def _only_reader(node: Node) -> Node | None:
     return readers[0] if len(readers) == 1 else None
 
 
-def _same_shape(one: Node, other: Node) -> bool:
-    return one.kwargs.get("alpha", 1) == 1 and len(one.meta["val"].shape) == len(other.meta["val"].shape)
+def _is_residual(addition: Node, branch: Node) -> bool:
+    """Whether a node adds something else of the same shape to `branch`, once."""
+    if addition.target not in ADDITIONS or addition.kwargs.get("alpha", 1) != 1:
+        return False
+    others = [a for a in addition.args if isinstance(a, Node) and a is not branch]
+    return len(others) == 1 and all(
+        str(n.meta["val"].shape) == str(branch.meta["val"].shape) for n in (*others, addition)
+    )
 
 
 def _source(site: Site) -> Node:
@@ -139,7 +145,7 @@ def _refit(site: Site, first: Walker, second: Walker, names: dict[str, str], sta
         second.values(_source(site).name), first.values(site.anchor.name), second.values(site.anchor.name), strict=True
     ):
         goal = z if stays is None else z.index_select(dim, stays)
-        sums.add(*rows_of(layer, x, goal - z_now, per_example))
+        sums.add(*rows_of(layer, x, goal - z_now, per_example, sums.rows))
     shift_name = _shift_name(site, names)
     delta, shift = sums.solve(scale, with_shift=shift_name is not None)
     weight = second.state[weight_name]
@@ -179,8 +185,11 @@ class _Sums:
     @classmethod
     def zero(cls, weight: Tensor) -> "_Sums":
         out, inputs = weight.shape[0], weight[0].numel()
-        shapes = ((inputs, inputs), (inputs, out), (inputs,), (out,))
-        return cls(*(torch.zeros(shape, dtype=torch.float64) for shape in shapes))
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.float64)
+
+        return cls(zeros(inputs, inputs), zeros(inputs, out), zeros(inputs), zeros(out))
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """x (rows, in), y (rows, out)."""

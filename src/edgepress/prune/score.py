@@ -37,7 +37,7 @@ def lamp(weight: Tensor) -> Tensor:
 
 
 def fpgm(weight: Tensor, dim: int) -> Tensor:
-    """Sum of distances to all other filters, (channels,) (He et al. 2019, "Filter pruning via geometric median", eq. 4).
+    """Sum of distances to all other filters, (channels,) (He et al. 2019, "Pruning via geometric median", eq. 4).
 
     Args:
         dim: the dimension of `weight` that holds the channels.

@@ -2,11 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, JsonValue, PositiveInt, model_validator
 
-from edgepress.recipe.section import FunctionRef, RecipePath, Section, exactly_one, problem
+from edgepress.recipe.section import FunctionRef, RecipePath, Section, absolute_if_folder, exactly_one, problem
 
 DType = Literal["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"]
+
+
+HubOrFolder = Annotated[str, Field(min_length=1), AfterValidator(absolute_if_folder)]
 
 
 class InputSpec(Section):
@@ -31,6 +34,7 @@ class ModelSource(Section):
         pt2: a `torch.export` archive. onnx: an ONNX file. huggingface: a repository id or a folder.
         inputs: name -> shape and type, in the order of the network's arguments; `factory` and `huggingface` need them
             where they cannot be known otherwise.
+        bake_preprocess: put scale, mean and std of `data.preprocess` into the graph: the artifact takes raw values.
     """
 
     factory: FunctionRef | None = None
@@ -38,8 +42,9 @@ class ModelSource(Section):
     weights: RecipePath | None = None
     pt2: RecipePath | None = None
     onnx: RecipePath | None = None
-    huggingface: Annotated[str, Field(min_length=1)] | None = None
+    huggingface: HubOrFolder | None = None
     inputs: dict[str, InputSpec] = Field(default_factory=dict)
+    bake_preprocess: bool = False
 
     @property
     def door(self) -> str:

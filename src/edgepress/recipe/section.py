@@ -70,6 +70,12 @@ def _absolute(path: Path, info: ValidationInfo) -> Path:
     return Path(os.path.normpath(base / path.expanduser())) if base else path
 
 
+def absolute_if_folder(name: str, info: ValidationInfo) -> str:
+    """The absolute path, if `name` is a folder seen from the recipe; else the name as it is (a repository id)."""
+    place = _absolute(Path(name), info)
+    return place.as_posix() if place.is_dir() else name
+
+
 def _written(path: Path, info: SerializationInfo) -> str:
     folder = (info.context or {}).get("relative_to")
     return Path(os.path.relpath(path, folder)).as_posix() if folder else path.as_posix()

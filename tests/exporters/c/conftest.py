@@ -113,7 +113,9 @@ class GraphBuilder:
     def conv(self) -> None:
         _, height, width, channels = self.last.shape
         depthwise = self.draw.random() < 0.4
-        kernel = (3, 3) if depthwise and self.draw.random() < 0.7 else tuple(int(k) for k in self.draw.integers(1, 4, 2))
+        kernel = (
+            (3, 3) if depthwise and self.draw.random() < 0.7 else tuple(int(k) for k in self.draw.integers(1, 4, 2))
+        )
         kernel = (min(kernel[0], height), min(kernel[1], width))
         groups = channels if depthwise else int(self.draw.choice([d for d in (1, 1, 1, 2, 3) if channels % d == 0]))
         multiple = 1 if self.draw.random() < 0.8 else 2
@@ -124,7 +126,8 @@ class GraphBuilder:
         if self.draw.random() < 0.2 and height > 2 * kernel[0] and width > 2 * kernel[1]:
             dilation = (2, int(self.draw.integers(1, 3)))
         sizes = [
-            (n + pads[a] + pads[a + 2] - (kernel[a] - 1) * dilation[a] - 1) // stride[a] + 1 for a, n in enumerate((height, width))
+            (n + pads[a] + pads[a + 2] - (kernel[a] - 1) * dilation[a] - 1) // stride[a] + 1
+            for a, n in enumerate((height, width))
         ]
         x, y = self.last, self.activation((1, sizes[0], sizes[1], out))
         weights = self.weights((out, *kernel, channels // groups))
@@ -144,7 +147,9 @@ class GraphBuilder:
         kind = "max" if self.draw.random() < 0.5 else "average"
         options = {"kind": kind, "kernel": kernel, "stride": stride, "pads": pads, "clamp": self.clamp()}
         counted = bool(self.draw.random() < 0.5)
-        self.finish(g.Pool(name=f"pool{len(self.ops)}", inputs=(x.name,), output=y.name, count_padding=counted, **options))
+        self.finish(
+            g.Pool(name=f"pool{len(self.ops)}", inputs=(x.name,), output=y.name, count_padding=counted, **options)
+        )
 
     def arithmetic(self) -> None:
         peers = [t for t in self.tensors.values() if t.data is None and t.shape == self.last.shape]
@@ -206,11 +211,16 @@ class GraphBuilder:
         columns = tuple(int(i) // 2 for i in range(2 * x.shape[2]))
         shape = (1, len(rows), len(columns), x.shape[3])
         y = self.add(g.Tensor(f"t{len(self.tensors)}", shape, "int8", x.scale, x.zero_point))
-        self.finish(g.Resize(name=f"resize{len(self.ops)}", inputs=(x.name,), output=y.name, rows=rows, columns=columns))
+        self.finish(
+            g.Resize(name=f"resize{len(self.ops)}", inputs=(x.name,), output=y.name, rows=rows, columns=columns)
+        )
 
     def conv_transpose(self) -> None:
         x = self.last
-        kernel, stride = tuple(int(k) for k in self.draw.integers(1, 4, 2)), tuple(int(s) for s in self.draw.integers(1, 3, 2))
+        kernel, stride = (
+            tuple(int(k) for k in self.draw.integers(1, 4, 2)),
+            tuple(int(s) for s in self.draw.integers(1, 3, 2)),
+        )
         sizes = [(n - 1) * s + k for n, s, k in zip(x.shape[1:3], stride, kernel, strict=True)]
         out = int(self.draw.integers(1, 6))
         y = self.activation((1, *sizes, out))
@@ -240,7 +250,17 @@ class GraphBuilder:
             z = self.add(g.Tensor("probabilities", (1, out), "int8", (1 / 256,), -128))
             self.finish(g.Softmax(name="softmax", inputs=(y.name,), output=z.name, **softmax_factors(y.scale[0])))
 
-    STEPS = ("conv",) * 6 + ("pool", "arithmetic", "arithmetic", "lookup", "concat", "slice", "pad", "transpose", "resize")
+    STEPS = ("conv",) * 6 + (
+        "pool",
+        "arithmetic",
+        "arithmetic",
+        "lookup",
+        "concat",
+        "slice",
+        "pad",
+        "transpose",
+        "resize",
+    )
     STEPS += ("conv_transpose", "mean")
 
     def build(self) -> g.Graph:

@@ -78,7 +78,14 @@ def conv_net(softmax: bool = True) -> onnx.ModelProto:
         *([helper.make_node("Softmax", ["logits"], ["y"], name="softmax")] if softmax else []),
     ]
     zero, six = (numpy_helper.from_array(np.array(v, np.float32), n) for v, n in ((0, "zero"), (6, "six")))
-    constants = [zero, six, constant("w0", 8, 3, 3, 3), constant("b0", 8), constant("w1", 8, 1, 3, 3), constant("b1", 8)]
+    constants = [
+        zero,
+        six,
+        constant("w0", 8, 3, 3, 3),
+        constant("b0", 8),
+        constant("w1", 8, 1, 3, 3),
+        constant("b1", 8),
+    ]
     constants += [constant("w2", 8, 8, 1, 1), constant("b2", 8), constant("w3", 12, 8, 3, 3), constant("b3", 12)]
     constants += [constant("w4", 5, 12 * 3 * 2), constant("b4", 5)]
     return model(nodes, constants, (1, 3, 13, 10), "y")
@@ -101,7 +108,9 @@ def largest_difference(path: Path, shape: tuple[int, ...], count: int = 20) -> f
 
 
 @pytest.mark.parametrize("activations", [QuantType.QInt8, QuantType.QUInt8])
-def test_a_convolutional_network_agrees_with_onnxruntime_to_a_few_steps(quantized: Quantize, activations: QuantType) -> None:
+def test_a_convolutional_network_agrees_with_onnxruntime_to_a_few_steps(
+    quantized: Quantize, activations: QuantType
+) -> None:
     shape = (1, 3, 13, 10)
     path = quantized(conv_net(softmax=False), shape, activations)
     assert largest_difference(path, shape) <= 3
@@ -213,7 +222,13 @@ def test_one_dimensional_convolution_and_mean_over_time(quantized: Quantize) -> 
         helper.make_node("GlobalAveragePool", ["e"], ["gap"]),
         helper.make_node("Conv", ["gap", "u", "d"], ["y"]),
     ]
-    constants = [constant("w", 8, 4, 5), constant("b", 8), constant("v", 6, 8, 3), constant("d", 6), constant("u", 6, 6, 1)]
+    constants = [
+        constant("w", 8, 4, 5),
+        constant("b", 8),
+        constant("v", 6, 8, 3),
+        constant("d", 6),
+        constant("u", 6, 6, 1),
+    ]
     path = quantized_all(quantized, model(nodes, constants, shape, "y"), shape)
     graph = read_graph(path)
     assert graph.tensor(graph.inputs[0]).shape == (1, 1, 32, 4)

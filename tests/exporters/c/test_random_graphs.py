@@ -33,7 +33,12 @@ def export_or_skip(graph: g.Graph, source: Path, out: Path, options: Options) ->
 @pytest.mark.parametrize("rounding", ["double", "single"])
 @pytest.mark.parametrize("seed", range(30))
 def test_portable_c_equals_the_reference(
-    seed: int, rounding: str, random_graph: Callable[[int], g.Graph], host_runner: Build, source_file: Path, tmp_path: Path
+    seed: int,
+    rounding: str,
+    random_graph: Callable[[int], g.Graph],
+    host_runner: Build,
+    source_file: Path,
+    tmp_path: Path,
 ) -> None:
     graph = random_graph(seed)
     options = Options(target="host", rounding=rounding, golden=1)  # type: ignore[arg-type]

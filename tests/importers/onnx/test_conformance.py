@@ -108,6 +108,8 @@ def exportable(coverage: ModuleType, cases: list) -> tuple:
     from edgepress.importers.onnx.read import to_ir
 
     for case in cases:
+        if case.name in EXPECTED:
+            continue
         inputs, wanted = next(coverage.data_sets(case))
         if not inputs or not all(isinstance(v, torch.Tensor) for v in (*inputs, *wanted)):
             continue

@@ -31,10 +31,20 @@ def seed_model() -> onnx.ModelProto:
         "lw": rng.normal(size=(1, 12, 36)), "lr": rng.normal(size=(1, 12, 3)), "fw": rng.normal(size=(3, 2)),
     }  # fmt: skip
     stored = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
-    numbers = {"zero": np.array(0), "tail": np.array([-1]), "one": np.array([1]), "axes": np.array([0]), "yes": np.array(True)}
+    numbers = {
+        "zero": np.array(0),
+        "tail": np.array([-1]),
+        "one": np.array([1]),
+        "axes": np.array([0]),
+        "yes": np.array(True),
+    }
     stored += [numpy_helper.from_array(value, name) for name, value in numbers.items()]
-    branch = helper.make_graph([helper.make_node("Relu", ["f"], ["t"])], "then", [], [helper.make_empty_tensor_value_info("t")])
-    other = helper.make_graph([helper.make_node("Neg", ["f"], ["e"])], "else", [], [helper.make_empty_tensor_value_info("e")])
+    branch = helper.make_graph(
+        [helper.make_node("Relu", ["f"], ["t"])], "then", [], [helper.make_empty_tensor_value_info("t")]
+    )
+    other = helper.make_graph(
+        [helper.make_node("Neg", ["f"], ["e"])], "else", [], [helper.make_empty_tensor_value_info("e")]
+    )
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1], strides=[1, 1]),
         helper.make_node("BatchNormalization", ["c", "s", "b", "m", "v"], ["n"]),
@@ -116,11 +126,14 @@ def test_mutated_bytes(tmp_path_factory: pytest.TempPathFactory, data: bytes) ->
 NUMBERS = st.one_of(st.integers(-3, 9), st.sampled_from([2**31, -(2**31), 2**62, -(2**63)]))
 
 
+ATTRIBUTES = ("axis", "axes", "pads", "strides", "group", "kernel_shape", "perm", "mode")
+
+
 @st.composite
 def broken_graph(draw: st.DrawFn) -> onnx.ModelProto:
     """The seed with operators, edges, attributes, shapes and stored numbers exchanged."""
     model = copy.deepcopy(SEED)
-    for _ in range(draw(st.integers(1, 4))):
+    for _ in range(draw(st.integers(1, 2))):
         node = draw(st.sampled_from(list(model.graph.node)))
         match draw(st.sampled_from(["operator", "edge", "attribute", "tensor", "shape", "drop"])):
             case "operator":
@@ -129,7 +142,9 @@ def broken_graph(draw: st.DrawFn) -> onnx.ModelProto:
                 names = [name for other in model.graph.node for name in (*other.input, *other.output)]
                 node.input[draw(st.integers(0, len(node.input) - 1))] = draw(st.sampled_from(names))
             case "attribute":
-                name = draw(st.sampled_from(["axis", "axes", "pads", "strides", "group", "kernel_shape", "perm", "mode"]))
+                name = draw(
+                    st.sampled_from(["axis", "axes", "pads", "strides", "group", "kernel_shape", "perm", "mode"])
+                )
                 value = draw(st.one_of(NUMBERS, st.lists(NUMBERS, min_size=1, max_size=5), st.text(max_size=4)))
                 kept = [attribute for attribute in node.attribute if attribute.name != name]
                 del node.attribute[:]
@@ -160,4 +175,4 @@ def test_mutated_graphs(tmp_path_factory: pytest.TempPathFactory, model: onnx.Mo
 def report() -> object:
     """Say how many inputs were tried."""
     yield
-    print(f"\nONNX fuzz: {tried['bytes']} mutated files, {tried['graphs']} mutated graphs, {tried['imported']} still imported")
+    print("\nONNX fuzz:", ", ".join(f"{count} {what}" for what, count in tried.items()))

@@ -167,8 +167,8 @@ BOMBS = {
                {"f": np.array([2**20, 2**20], np.float32)}),
     "one hot": ([helper.make_node("Cast", ["x"], ["i"], to=7), helper.make_node("OneHot", ["i", "d", "v"], ["y"])],
                 {"d": np.int64(2**50), "v": np.array([0, 1], np.float32)}),
-    "random": ([helper.make_node("RandomNormal", [], ["r"], shape=[2**20, 2**20]), helper.make_node("Add", ["x", "r"], ["y"])],
-               {}),
+    "random": ([helper.make_node("RandomNormal", [], ["r"], shape=[2**20, 2**20]),
+                helper.make_node("Add", ["x", "r"], ["y"])], {}),
 }  # fmt: skip
 
 
@@ -229,7 +229,9 @@ def test_a_function_that_calls_itself(tmp_path: Path) -> None:
 
 def test_importing_runs_nothing(write: Write, tmp_path: Path) -> None:
     """Names and texts of the file that look like code stay names and texts: audited in a process of its own."""
-    nodes = [helper.make_node("Relu", ["x"], ["y"], name="__import__('os').system('touch owned')", doc_string="exec(1)")]
+    nodes = [
+        helper.make_node("Relu", ["x"], ["y"], name="__import__('os').system('touch owned')", doc_string="exec(1)")
+    ]
     path = write(nodes, {"x": [1, 2]}, ["y"])
     script = (
         "import sys\n"
@@ -241,7 +243,8 @@ def test_importing_runs_nothing(write: Write, tmp_path: Path) -> None:
         "to_module(sys.argv[1])\n"
         "assert not seen, seen\n"
     )
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script, str(path)], cwd=tmp_path, capture_output=True, text=True)  # fmt: skip
+    command = [sys.executable, "-W", "ignore", "-c", script, str(path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert not (tmp_path / "owned").exists()
 

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from edgepress.measure.environment import describe
 from edgepress.measure.latency import compare_latency
 from edgepress.measure.memory import measure_cold_start
 from edgepress.measure.survey import survey
+from edgepress.measure.throughput import measure_throughput
 from edgepress.targets.remote.channel import Channel
 from edgepress.targets.remote.far_side import FarSide
 from edgepress.targets.remote.place import far_side
@@ -108,6 +110,18 @@ def test_the_environment_is_that_of_the_far_side(server, artifact):
     assert [m.target for m in result["a"] if m.name == "latency_ms"] == ["board"]
 
 
+def test_throughput_is_measured_over_there(server, artifact):
+    session = open_session(artifact, server.target())
+    start = time.perf_counter()
+    session.run(X)
+    round_trip = time.perf_counter() - start
+    session.close()
+    opener = partial(open_session, artifact, server.target())
+    rate = measure_throughput(opener, X, callers=2, seconds=0.2, repeats=2)
+    assert rate.value > 2 / round_trip  # X holds two samples: more than one run per round trip
+    assert "2 caller(s)" in rate.method
+
+
 def test_cold_starts_are_measured_over_there(server, artifact, eventually):
     found = {m.name: m for m in measure_cold_start(artifact, server.target(), X, repeats=2)}
     assert found["load_ms"].n == 2 and found["load_ms"].value > 0
@@ -133,6 +147,7 @@ def test_external_data_travels_along(server, tmp_path):
     session.close()
 
 
+@pytest.mark.slow
 def test_energy_is_read_over_there(server, artifact, monkeypatch):
     """The far side's vcgencmd is a script on its PATH: 5 W, idle or not, so the runs cannot be told from idle."""
     program = server.folder / "bin" / "vcgencmd"

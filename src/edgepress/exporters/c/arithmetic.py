@@ -115,7 +115,7 @@ def exp_negative(a: Ints) -> Ints:
 
 def reciprocal_of_one_plus(a: int) -> int:
     """1 / (1 + a) for a in [0, 1), Q0.31: three Newton steps from 48/17 - 32/17 d."""
-    half_denominator = np.int64((a + INT32_MAX + 1) // 2)
+    half_denominator = np.array((a + INT32_MAX + 1) // 2, np.int64)
     x = 1515870810 + high_product(half_denominator, -1010580540)
     for _ in range(3):
         residue = (1 << 29) - high_product(half_denominator, x)

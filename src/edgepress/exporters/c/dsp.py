@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgepress.exporters.c import graph as g
 from edgepress.exporters.c import arithmetic, portable
+from edgepress.exporters.c import graph as g
 from edgepress.exporters.c.arithmetic import Rounding
 from edgepress.exporters.c.calls import Call, Constant, In, Layer, Out, Overlap, Ref, Scratch, first_reads, pixel_lead
 from edgepress.exporters.c.graph import Array
@@ -38,7 +38,7 @@ class Channels:
 
 
 def channels_for(graph: g.Graph, op: g.Conv | g.Dense, rounding: Rounding) -> Channels | None:
-    """The layer's channels if all can use the short rescale: right shift at least 1 (single rounding: 2), |sum| < 2**30.
+    """The layer's channels if all can use the short rescale: right shift 1 or more (single rounding: 2), |sum| < 2**30.
 
     A channel whose weights are as good as zero has a huge bias instead, in its own tiny scale. If its output is the
     same over the whole reach of the sum, the constant takes its place: weights 0, and y = 4 y / 4.
@@ -106,7 +106,9 @@ def conv(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
     )
     constants = (Constant("weight", "int8_t", _stream(channels, packed, rounding)),)
     lead = pixel_lead(first_reads(op, x.shape, y.shape), y.shape[3], PIXELS, reads_before_writes=True)
-    return Layer(op, (call,), constants, scratch, {x.name: Overlap(lead)}, f"conv 2x4 smlad, {kind}", overread=kind == "bytes")
+    return Layer(
+        op, (call,), constants, scratch, {x.name: Overlap(lead)}, f"conv 2x4 smlad, {kind}", overread=kind == "bytes"
+    )
 
 
 CHANNEL_ARRAYS = ("bias", "multiplier", "shift")  # part of the weight stream
@@ -117,7 +119,9 @@ def _stream(channels: Channels, packed: Array, rounding: Rounding) -> Array:
     bias, multiplier, shift = (np.asarray(c.values).reshape(-1, 2) for c in channels.constants(2))
     doubled = 2 if rounding == "double" else 1
     shift = shift if rounding == "double" else shift - 1
-    after = np.stack([multiplier[:, 0], shift[:, 0] + 256 * shift[:, 1], doubled * bias[:, 1], multiplier[:, 1]], axis=1)
+    after = np.stack(
+        [multiplier[:, 0], shift[:, 0] + 256 * shift[:, 1], doubled * bias[:, 1], multiplier[:, 1]], axis=1
+    )
     parts = [bias[:, :1].astype("<i4").view("i1"), packed.view("i1"), after.astype("<i4").view("i1")]
     return np.concatenate(parts, axis=1)
 
@@ -205,7 +209,15 @@ def depthwise(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
     constants = (Constant("weight", "int8_t", channels.weight), *channels.constants(1))
     shrinks = y.shape[1] <= x.shape[1] and y.shape[2] <= x.shape[2]
     overlaps = {x.name: Overlap(0, x.shape[3])} if shrinks else {}
-    return Layer(op, (call,), constants, scratch, overlaps, "depthwise 3x3 smlad", defines=(f"EP_PLANE_PITCH {pitch}", f"EP_PLANE_PITCH_2 {2 * pitch}"))
+    return Layer(
+        op,
+        (call,),
+        constants,
+        scratch,
+        overlaps,
+        "depthwise 3x3 smlad",
+        defines=(f"EP_PLANE_PITCH {pitch}", f"EP_PLANE_PITCH_2 {2 * pitch}"),
+    )
 
 
 def _strip(out_rows: int, stride: int, pitch: int) -> tuple[int, int]:

@@ -60,7 +60,9 @@ def kernel_files(layers: Iterable[Layer]) -> list[str]:
 
 def array_text(constant: Constant, name: str) -> str:
     """A const definition, filled to the line width."""
-    rows, row, width = [], [], 0
+    rows: list[str] = []
+    row: list[str] = []
+    width = 0
     for value in map(str, np.asarray(constant.values).reshape(-1).tolist()):
         if width + len(value) + 1 > LINE:
             rows.append(",".join(row))
@@ -114,7 +116,7 @@ def header_source(source: Source) -> str:
         "",
         "/* real value = SCALE * (int8 - ZERO_POINT). `arena` is yours: "
         f"{u}_ARENA_BYTES bytes, aligned to 8. No state outlives a call,",
-        " * so one arena per thread makes the model re-entrant. The arena also holds inputs and outputs: write the inputs",
+        " * so one arena per thread makes the model re-entrant. It also holds inputs and outputs: write the inputs",
         f" * before each {p}_run (it overwrites them), read the outputs before the next. */",
         f"int8_t *{p}_input(void *arena, int index);",
         f"const int8_t *{p}_output(const void *arena, int index);",

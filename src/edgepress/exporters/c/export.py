@@ -24,7 +24,7 @@ class Options:
 
     Attributes:
         target: a name of `cores.CORES`. name: prefix of all symbols, a C identifier.
-        rounding: "double" (TFLM, CMSIS-NN) or "single". specialise: one copy of each kernel per layer, faster and larger.
+        rounding: "double" (TFLM, CMSIS-NN) or "single". specialise: one copy of each kernel per layer: faster, larger.
         golden: how many golden vectors to write (seeded random inputs unless `golden_inputs` are given, [n, ...] int8).
     """
 
@@ -40,7 +40,9 @@ class Options:
 def read_graph(source: Path) -> Graph:
     """The integer graph of a `.onnx` (QDQ) or `.tflite` file. Raises UserError naming the node that cannot be taken."""
     if source.suffix not in READERS:
-        raise UserError(f"{source} cannot be exported to C", found=source.suffix or "no suffix", expected=", ".join(READERS))
+        raise UserError(
+            f"{source} cannot be exported to C", found=source.suffix or "no suffix", expected=", ".join(READERS)
+        )
     if not source.is_file():
         raise UserError(f"{source} does not exist", expected="a quantized model file")
     return READERS[source.suffix](source)

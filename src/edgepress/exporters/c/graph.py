@@ -8,12 +8,12 @@ real value = scale * (integer - zero_point)
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 DType = Literal["int8", "int32"]
 ITEM_SIZE = {"int8": 1, "int32": 4}
 FULL_RANGE = (-128, 127)

@@ -30,7 +30,9 @@ def finish(model: Model, node: Node, x: g.Tensor, emit: Callable[[str], None]) -
         model.values[end.name] = Value(end.name, value.shape, FLAT_IMAGE, value.image)
     low, high = end.low, end.high
     table = lookup_table(lambda reals: np.clip(reals, low, high), held, y)
-    model.ops.append(g.Lookup(name=f"{node.name}:scale", inputs=(held.name,), output=y.name, function="identity", table=table))
+    model.ops.append(
+        g.Lookup(name=f"{node.name}:scale", inputs=(held.name,), output=y.name, function="identity", table=table)
+    )
 
 
 def _reshape(model: Model, node: Node) -> None:
@@ -139,7 +141,9 @@ def _rescaled(model: Model, node: Node, value: Value, scale: float, zero: int) -
         return x.name
     y = model.add(g.Tensor(f"{x.name}:for:{node.outputs[0]}", x.shape, "int8", (scale,), zero))
     table = lookup_table("identity", x, y)
-    model.ops.append(g.Lookup(name=f"{node.name}:scale", inputs=(x.name,), output=y.name, function="identity", table=table))
+    model.ops.append(
+        g.Lookup(name=f"{node.name}:scale", inputs=(x.name,), output=y.name, function="identity", table=table)
+    )
     return y.name
 
 
@@ -200,7 +204,12 @@ def _pad(model: Model, node: Node) -> None:
     value = _settled(model, model.value(node, 0))
     x = model.tensor(value)
     pads = model.constant(node, 1)
-    if pads is None or node.attributes.get("mode", b"constant") != b"constant" or pads.min() < 0 or len(node.inputs) > 3:
+    if (
+        pads is None
+        or node.attributes.get("mode", b"constant") != b"constant"
+        or pads.min() < 0
+        or len(node.inputs) > 3
+    ):
         raise model.refuse(node, "computed, negative or reflected padding", "constant padding of 0 or more")
     rank = len(value.shape)
     held = [(0, 0)] * len(x.shape)
@@ -227,7 +236,9 @@ def _resize(model: Model, node: Node) -> None:
     if mode != "nearest" or len(shape) != 4 or 0 in shape or shape[:2] != value.shape[:2]:
         raise model.refuse(node, f"{mode}, result {shape}", "nearest, over height and width")
     if (transform, nearest) not in (("asymmetric", "floor"), ("half_pixel", "round_prefer_floor")):
-        raise model.refuse(node, f"{transform}, {nearest}", "asymmetric with floor, or half_pixel with round_prefer_floor")
+        raise model.refuse(
+            node, f"{transform}, {nearest}", "asymmetric with floor, or half_pixel with round_prefer_floor"
+        )
 
     def picks(old: int, new: int) -> tuple[int, ...]:
         at = np.arange(new)

@@ -12,11 +12,9 @@ import numpy as np
 
 from edgepress.errors import UserError
 from edgepress.exporters.c import graph as g
-from edgepress.exporters.c import onnx_moves, onnx_reader
+from edgepress.exporters.c import onnx_elementwise, onnx_moves, onnx_reader
 from edgepress.exporters.c.arithmetic import rescale_of
 from edgepress.exporters.c.onnx_reader import IMAGE, PLAIN, Model, Node, Value
-from edgepress.exporters.c.tables import FUNCTIONS, Reals, lookup_table
-from edgepress.exporters.c.tflite import add_factors, softmax_factors
 
 Converter = Callable[[Model, Node], None]
 
@@ -77,12 +75,14 @@ def _quantize(model: Model, node: Node) -> None:
     if (source.scale, source.zero_point) == ((scale,), zero):
         model.values[node.outputs[0]] = value
         return
-    _table(model, node, value, "identity", node.outputs[0], scale, zero)
+    onnx_elementwise.table(model, node, value, "identity", node.outputs[0], scale, zero)
 
 
 def _graph_input(model: Model, name: str, shape: tuple[int, ...], scale: float, zero: int) -> None:
     if not shape or 0 in shape:
-        raise UserError(f"{model.path.name}: input {name} has free dimensions", found=str(shape), expected="fixed sizes")
+        raise UserError(
+            f"{model.path.name}: input {name} has free dimensions", found=str(shape), expected="fixed sizes"
+        )
     layout = IMAGE if len(shape) in (3, 4) and _feeds_image(model, name) else PLAIN
     onnx_reader.result(model, name, shape, layout, scale, zero)
     model.graph_inputs.append(name)
@@ -144,7 +144,12 @@ def _spatial(node: Node, name: str, default: int) -> tuple[int, int]:
 
 
 def _pads(
-    model: Model, node: Node, size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+    model: Model,
+    node: Node,
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
 ) -> tuple[int, int, int, int]:
     """top, left, bottom, right, from `pads` or `auto_pad`."""
     mode = node.attributes.get("auto_pad", b"NOTSET").decode()
@@ -262,13 +267,19 @@ def _dense(model: Model, node: Node, weight: g.Tensor, transposed: bool) -> None
     end, fused = _dense_ending(model, node)
     outputs = data.shape[0]
     scales = [x.scale[0] * s for s in np.resize(weight.scale, outputs)]
-    packed = model.add(g.Tensor(f"{node.outputs[0]}:weight", data.shape, "int8", weight.scale, 0, np.ascontiguousarray(data)))
+    packed = model.add(
+        g.Tensor(f"{node.outputs[0]}:weight", data.shape, "int8", weight.scale, 0, np.ascontiguousarray(data))
+    )
     bias = _bias(model, *(fused or (node, 2)), outputs, scales)
     y = onnx_reader.result(model, end.name, (*value.shape[:-1], outputs), PLAIN, end.scale, end.zero_point)
     factor = rescale_of(*(s / end.scale for s in scales))
     model.ops.append(
         g.Dense(
-            name=node.name or end.name, inputs=(x.name, packed.name, bias), output=y.name, rescale=factor, clamp=end.clamp()
+            name=node.name or end.name,
+            inputs=(x.name, packed.name, bias),
+            output=y.name,
+            rescale=factor,
+            clamp=end.clamp(),
         )
     )
 
@@ -300,150 +311,6 @@ def _matmul(model: Model, node: Node) -> None:
     y = onnx_reader.result(model, end.name, (*left.shape[:-1], right.shape[-1]), PLAIN, end.scale, end.zero_point)
     factor = rescale_of(a.scale[0] * b.scale[0] / end.scale)
     model.ops.append(g.MatMul(name=node.name or end.name, inputs=(a.name, b.name), output=y.name, rescale=factor))
-
-
-# --- element by element -------------------------------------------------------------------------------------------
-
-
-def _table(
-    model: Model, node: Node, value: Value, function: str | Callable[[Reals], Reals], name: str, scale: float, zero: int
-) -> None:
-    x = model.tensor(value)
-    layout = IMAGE if value.layout == IMAGE else PLAIN
-    value = value if layout == IMAGE else onnx_reader.as_plain(model, value)
-    x = model.tensor(value)
-    y = onnx_reader.result(model, name, value.shape, layout, scale, zero)
-    label = function if isinstance(function, str) else node.kind.lower()
-    table = lookup_table(function, x, y)
-    model.ops.append(g.Lookup(name=node.name or name, inputs=(x.name,), output=y.name, function=label, table=table))
-
-
-def _unary(function: str) -> Converter:
-    def convert(model: Model, node: Node) -> None:
-        end = onnx_reader.required_ending(model, node)
-
-        def limited(x: Reals) -> Reals:
-            return np.clip(FUNCTIONS[function](x), end.low, end.high)
-
-        _table(model, node, model.value(node, 0), limited, end.name, end.scale, end.zero_point)
-
-    return convert
-
-
-def _clip(model: Model, node: Node) -> None:
-    low, high = onnx_reader.limits(model, node)
-    end = onnx_reader.required_ending(model, node)
-
-    def limited(x: Reals) -> Reals:
-        return np.clip(x, max(low, end.low), min(high, end.high))
-
-    _table(model, node, model.value(node, 0), limited, end.name, end.scale, end.zero_point)
-
-
-def _leaky_relu(model: Model, node: Node) -> None:
-    slope = float(node.attributes.get("alpha", 0.01))
-    end = onnx_reader.required_ending(model, node)
-
-    def leaky(x: Reals) -> Reals:
-        return np.clip(np.where(x < 0, slope * x, x), end.low, end.high)
-
-    _table(model, node, model.value(node, 0), leaky, end.name, end.scale, end.zero_point)
-
-
-def _hard_sigmoid(model: Model, node: Node) -> None:
-    alpha, beta = float(node.attributes.get("alpha", 0.2)), float(node.attributes.get("beta", 0.5))
-    end = onnx_reader.required_ending(model, node)
-
-    def hard(x: Reals) -> Reals:
-        return np.clip(alpha * x + beta, 0.0, 1.0)
-
-    _table(model, node, model.value(node, 0), hard, end.name, end.scale, end.zero_point)
-
-
-def _binary(kind: str) -> Converter:
-    def convert(model: Model, node: Node) -> None:
-        operands = [_binary_value(model, node, i) for i in (0, 1)]
-        if any(v.layout == IMAGE for v in operands):
-            rank = max(len(v.shape) for v in operands)
-            operands = [_broadcast_image(model, v, rank) for v in operands]
-        else:
-            operands = [onnx_reader.as_plain(model, v) for v in operands]
-        first = model.tensor(operands[0])
-        if first.data is not None or first.size < model.tensor(operands[1]).size:
-            if kind == "sub":
-                raise model.refuse(node, "the smaller operand is subtracted from", "the larger operand first")
-            operands.reverse()
-        _arithmetic(model, node, kind, operands)
-
-    return convert
-
-
-def _binary_value(model: Model, node: Node, position: int) -> Value:
-    """An operand; a float constant is quantized here, to its own range."""
-    name = node.inputs[position]
-    data = model.constants.get(name)
-    if name in model.values or data is None:
-        return model.value(node, position)
-    real = np.asarray(data, np.float64)
-    scale = float(np.abs(real).max(initial=0)) / 127 or 1.0
-    codes = np.rint(real / scale).astype(np.int8)
-    model.add(g.Tensor(f"{name}:int8", real.shape, "int8", (scale,), 0, codes))
-    return Value(f"{name}:int8", real.shape)
-
-
-def _broadcast_image(model: Model, value: Value, rank: int) -> Value:
-    if value.layout == IMAGE:
-        return value
-    shape = (1,) * (rank - len(value.shape)) + value.shape
-    tensor = model.tensor(onnx_reader.as_plain(model, value))
-    if tensor.data is not None:
-        model.add(g.Tensor(f"{tensor.name}:wide", shape, "int8", tensor.scale, tensor.zero_point, tensor.data.reshape(shape)))
-        return onnx_reader.as_image(model, Value(f"{tensor.name}:wide", shape))
-    return onnx_reader.as_image(model, value)
-
-
-def _repeats(larger: tuple[int, ...], smaller: tuple[int, ...]) -> bool:
-    """Is `smaller` repeated over leading axes of `larger` only?"""
-    inner = list(smaller)
-    while inner and inner[0] == 1:
-        inner.pop(0)
-    return not inner or tuple(inner) == larger[len(larger) - len(inner) :]
-
-
-def _arithmetic(model: Model, node: Node, kind: str, operands: list[Value]) -> None:
-    a, b = (model.tensor(v) for v in operands)
-    if not _repeats(a.shape, b.shape):
-        raise model.refuse(node, f"{a.shape} with {b.shape}", "equal shapes, or one operand repeated over leading axes")
-    end = onnx_reader.required_ending(model, node)
-    layout = operands[0].layout
-    y = onnx_reader.result(model, end.name, operands[0].shape, layout, end.scale, end.zero_point)
-    if kind == "mul":
-        factors = {"output_rescale": rescale_of(a.scale[0] * b.scale[0] / end.scale)}
-    else:
-        factors = add_factors(a.scale[0], b.scale[0], end.scale)
-    common = {"name": node.name or end.name, "inputs": (a.name, b.name), "output": y.name, "clamp": end.clamp()}
-    model.ops.append(g.Arithmetic(kind=kind, **common, **factors))  # type: ignore[arg-type]
-
-
-def _softmax(model: Model, node: Node) -> None:
-    value = model.value(node, 0)
-    axis = int(node.attributes.get("axis", -1)) % len(value.shape)
-    image = value.layout == IMAGE and axis == 1
-    if not image:
-        value = onnx_reader.as_plain(model, value)
-        if axis != len(value.shape) - 1:
-            raise model.refuse(node, f"axis {axis} of {value.shape}", "the last axis")
-    x = model.tensor(value)
-    end = onnx_reader.required_ending(model, node)
-    # The kernel's result has scale 1/256 and zero point -128; another scale costs one more table.
-    fixed = (end.scale, end.zero_point) == (1 / 256, -128)
-    name = end.name if fixed else f"{end.name}:softmax"
-    layout = IMAGE if image else PLAIN
-    y = onnx_reader.result(model, name, value.shape, layout, 1 / 256, -128)
-    factors = softmax_factors(x.scale[0])
-    model.ops.append(g.Softmax(name=node.name or name, inputs=(x.name,), output=y.name, **factors))
-    if not fixed:
-        _table(model, node, model.values[name], "identity", end.name, end.scale, end.zero_point)
 
 
 # --- pooling ------------------------------------------------------------------------------------------------------
@@ -516,13 +383,21 @@ def _reduce_mean(model: Model, node: Node) -> None:
     over_image = axes == list(range(2, rank)) and value.layout == IMAGE
     over_steps = axes == [1] and rank == 3
     if not over_image and not over_steps:
-        raise model.refuse(node, f"mean over axes {axes} of {value.shape}", "over all spatial axes, or over time [N, T, C]")
+        raise model.refuse(
+            node, f"mean over axes {axes} of {value.shape}", "over all spatial axes, or over time [N, T, C]"
+        )
     value = value if over_image else onnx_reader.as_plain(model, value)
     channels = value.shape[1] if over_image else value.shape[2]
     if not keep:
         _mean(model, node, value, (1, channels), PLAIN)
     else:
-        _mean(model, node, value, (1, channels, *([1] * (rank - 2))) if over_image else (1, 1, channels), IMAGE if over_image else PLAIN)
+        _mean(
+            model,
+            node,
+            value,
+            (1, channels, *([1] * (rank - 2))) if over_image else (1, 1, channels),
+            IMAGE if over_image else PLAIN,
+        )
 
 
 _CONVERTERS: dict[str, Converter] = {
@@ -532,28 +407,11 @@ _CONVERTERS: dict[str, Converter] = {
     "ConvTranspose": _conv_transpose,
     "Gemm": _gemm,
     "MatMul": _matmul,
-    "Add": _binary("add"),
-    "Sub": _binary("sub"),
-    "Mul": _binary("mul"),
-    "Relu": _unary("relu"),
-    "Sigmoid": _unary("sigmoid"),
-    "Tanh": _unary("tanh"),
-    "HardSwish": _unary("hard_swish"),
-    "Gelu": _unary("gelu"),
-    "Softplus": _unary("softplus"),
-    "Elu": _unary("elu"),
-    "Abs": _unary("abs"),
-    "Neg": _unary("negate"),
-    "Exp": _unary("exp"),
-    "Sqrt": _unary("sqrt"),
-    "HardSigmoid": _hard_sigmoid,
-    "LeakyRelu": _leaky_relu,
-    "Clip": _clip,
-    "Softmax": _softmax,
     "AveragePool": _average_pool,
     "MaxPool": _max_pool,
     "GlobalAveragePool": _global_average,
     "GlobalMaxPool": _global_max,
     "ReduceMean": _reduce_mean,
+    **onnx_elementwise.CONVERTERS,
     **onnx_moves.CONVERTERS,
 }

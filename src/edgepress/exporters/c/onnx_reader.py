@@ -27,7 +27,8 @@ class Value:
     """An ONNX float tensor as integers.
 
     Attributes:
-        tensor: name in the graph. shape: the ONNX shape. layout: PLAIN (same order), IMAGE (NCHW or NCL kept as NHWC) or
+        tensor: name in the graph. shape: the ONNX shape.
+        layout: PLAIN (same order), IMAGE (NCHW or NCL kept as NHWC), or
             FLAT_IMAGE (a flattened image, still in NHWC order; `image` is its N, C, H, W).
     """
 
@@ -102,11 +103,16 @@ def load(path: Path) -> Model:
         _fix_batch(proto)
         proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except Exception as error:  # protobuf and onnx raise many kinds for a broken file
-        raise UserError(f"{path} is not a readable .onnx file", found=str(error)[:200], expected="an ONNX model") from error
+        raise UserError(
+            f"{path} is not a readable .onnx file", found=str(error)[:200], expected="an ONNX model"
+        ) from error
     opset = max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=0)
     if opset < MIN_OPSET:
         raise UserError(
-            f"{path.name}: opset too old", found=str(opset), expected=f"{MIN_OPSET} or newer", fix="export again with a newer opset"
+            f"{path.name}: opset too old",
+            found=str(opset),
+            expected=f"{MIN_OPSET} or newer",
+            fix="export again with a newer opset",
         )
     return _index(path, proto)
 
@@ -170,7 +176,10 @@ def activation_parameters(model: Model, node: Node) -> tuple[float, int]:
     scale, zero = parameters(model, node)
     if scale.size != 1 or zero.dtype not in (np.int8, np.uint8):
         raise model.refuse(
-            node, f"{scale.size} scales, {zero.dtype}", "one scale, int8 or uint8", "quantize activations per tensor to 8 bits"
+            node,
+            f"{scale.size} scales, {zero.dtype}",
+            "one scale, int8 or uint8",
+            "quantize activations per tensor to 8 bits",
         )
     return float(scale.reshape(-1)[0]), int(zero.reshape(-1)[0]) - (128 if zero.dtype == np.uint8 else 0)
 
@@ -289,7 +298,9 @@ def as_image(model: Model, value: Value) -> Value:
     if value.layout == IMAGE:
         return value
     if len(value.shape) not in (3, 4):
-        raise UserError(f"{model.path.name}: {value.tensor} is no image", found=f"shape {value.shape}", expected="NCHW or NCL")
+        raise UserError(
+            f"{model.path.name}: {value.tensor} is no image", found=f"shape {value.shape}", expected="NCHW or NCL"
+        )
     source = model.tensor(as_plain(model, value))
     wide = value.shape if len(value.shape) == 4 else (value.shape[0], value.shape[1], 1, value.shape[2])
     held = image_shape(value.shape)

@@ -70,7 +70,7 @@ def _roots(graph: Graph) -> dict[str, str]:
 
 
 def _buffers(graph: Graph, layers: Sequence[Layer], roots: dict[str, str]) -> list[Buffer]:
-    first: dict[str, int] = {name: -1 for name in graph.inputs}
+    first: dict[str, int] = dict.fromkeys(graph.inputs, -1)
     last: dict[str, int] = dict(first)
     for step, layer in enumerate(layers):
         first.setdefault(roots[layer.op.output], step)
@@ -94,7 +94,7 @@ def _overlaps(graph: Graph, layers: Sequence[Layer], roots: dict[str, str], buff
     for step, layer in enumerate(layers):
         out = roots[layer.op.output]
         for name, overlap in layer.overlaps.items():
-            source = roots[name] if name in roots else name
+            source = roots.get(name, name)
             if source != out and buffers[source].last == step and buffers[out].first == step:
                 found[out, source] = Overlap(align(overlap.lead), overlap.modulus)
     return found

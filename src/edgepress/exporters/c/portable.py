@@ -59,10 +59,9 @@ def conv_fields(graph: g.Graph, op: g.Conv | g.ConvTranspose) -> dict[str, int |
     """The `ep_conv` struct of a layer."""
     x, weight, y = graph.tensor(op.inputs[0]), graph.tensor(op.inputs[1]), graph.tensor(op.output)
     dilation = op.dilation if isinstance(op, g.Conv) else (1, 1)
-    names = (
-        "in_h in_w in_c out_h out_w out_c kernel_h kernel_w stride_h stride_w dilation_h dilation_w "
-        "pad_top pad_left groups in_zero out_zero low high"
-    ).split()
+    names = [f"{side}_{axis}" for side in ("in", "out") for axis in "hwc"]
+    names += [f"{what}_{axis}" for what in ("kernel", "stride", "dilation") for axis in "hw"]
+    names += ["pad_top", "pad_left", "groups", "in_zero", "out_zero", "low", "high"]
     groups = op.groups if isinstance(op, g.Conv) else 1
     values = (*x.shape[1:], *y.shape[1:], *weight.shape[1:3], *op.stride, *dilation, *op.pads[:2], groups)
     return {**CHANNEL_REFS, **dict(zip(names, (*values, x.zero_point, y.zero_point, *op.clamp), strict=True))}

@@ -1,13 +1,14 @@
 """Any int8 -> int8 function as 256 entries, computed once at export in double precision."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgepress.exporters.c.graph import Tensor
 
-Reals = npt.NDArray[np.float64]
+Reals = npt.NDArray[np.floating[Any]]
 
 
 def _sigmoid(x: Reals) -> Reals:

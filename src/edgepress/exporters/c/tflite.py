@@ -219,7 +219,7 @@ def _add(model: _Model, node: _Node) -> g.Op:
         output=out.name,
         kind="add",
         clamp=_clamp(model, node, node.option(0, "b")),
-        **add_factors(left.scale[0], right.scale[0], out.scale[0]),
+        **add_factors(left.scale[0], right.scale[0], out.scale[0]),  # type: ignore[arg-type]
     )
 
 

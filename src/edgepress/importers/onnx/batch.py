@@ -76,7 +76,9 @@ def _trial(network: Network, shapes: Sequence[tuple[int, ...]], axes: tuple[int 
 
 
 def _inputs(specs: Sequence[InputSpec], shapes: Sequence[tuple[int, ...]], seed: int) -> tuple[Tensor, ...]:
-    return tuple(example(spec, shape, 100 * seed + i) for i, (spec, shape) in enumerate(zip(specs, shapes, strict=True)))
+    return tuple(
+        example(spec, shape, 100 * seed + i) for i, (spec, shape) in enumerate(zip(specs, shapes, strict=True))
+    )
 
 
 def _shared(sample: tuple[Tensor, ...], first: tuple[Tensor, ...], axes: tuple[int | None, ...]) -> tuple[Tensor, ...]:
@@ -102,4 +104,10 @@ def _constant(parts: list[Tensor], whole: Tensor) -> bool:
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
-    return torch.allclose(a.double(), b.double(), rtol=RELATIVE, atol=ABSOLUTE * max(1.0, float(b.double().abs().max()) if b.numel() else 1.0), equal_nan=True)  # fmt: skip
+    return torch.allclose(
+        a.double(),
+        b.double(),
+        rtol=RELATIVE,
+        atol=ABSOLUTE * max(1.0, float(b.double().abs().max()) if b.numel() else 1.0),
+        equal_nan=True,
+    )

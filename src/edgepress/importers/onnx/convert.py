@@ -1,8 +1,7 @@
 """The door itself: an `.onnx` file in, a trainable module or `Program` out."""
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +15,7 @@ from torch.export import Dim, ExportedProgram
 from edgepress.errors import UserError
 from edgepress.importers.onnx.batch import BatchAxes, find_batch
 from edgepress.importers.onnx.executor import Environment, Executor
-from edgepress.importers.onnx.fold import fold
+from edgepress.importers.onnx.fold import fold, silent_torch
 from edgepress.importers.onnx.graph import InputSpec, Network, Step
 from edgepress.importers.onnx.inputs import candidate_shapes, dynamic_axes, examples, given_examples, is_batch
 from edgepress.importers.onnx.layers import recognise_layers
@@ -151,7 +150,7 @@ def convert(network: Network, options: Options) -> OnnxModel:
         input_names=tuple(spec.name for spec in network.inputs),
         output_names=network.output_names,
         opset=network.opset,
-        notes=(*network.notes, *notes, *more, *random_outputs(network)),
+        notes=(*network.notes, *quantization(network), *notes, *more, *random_outputs(network)),
     )
 
 
@@ -197,17 +196,6 @@ def try_run(network: Network, inputs: tuple[Tensor, ...]) -> None:
             real.run(network.body, dict(zip(network.body.inputs, inputs, strict=True)))
 
 
-@contextmanager
-def silent_torch() -> Iterator[None]:
-    """A trial may fail: torch's error logs about it are not for the user."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(previous)
-
-
 class CheckedExecutor(Executor):
     """Refuses to go on after an absurdly large activation."""
 
@@ -239,13 +227,13 @@ def open_axes(
     declared = dynamic_axes(network.inputs)
     kept = declared if options.dynamic == "all" else without_image_sizes(network.inputs, declared)
     notes = tuple(
-        f"axes {sorted(set(declared[spec.name]) - set(kept[spec.name]))} of input {spec.name!r} are open in the file and "
-        f"fixed here at {list(value.shape)} (dynamic='all' keeps them open)"
+        f"axes {sorted(set(declared[spec.name]) - set(kept[spec.name]))} of input {spec.name!r} are open in the file "
+        f"and fixed here at {list(value.shape)} (dynamic='all' keeps them open)"
         for spec, value in zip(network.inputs, inputs, strict=True)
         if declared[spec.name] != kept[spec.name]
     )
     if any(kept.values()):
-        return tuple({axis: Dim.AUTO for axis in kept[spec.name]} for spec in network.inputs), None, notes
+        return tuple(dict.fromkeys(kept[spec.name], Dim.AUTO) for spec in network.inputs), None, notes
     batch, axes, more = open_batch(network, inputs)
     return axes, batch, (*notes, more)
 
@@ -325,6 +313,23 @@ def fixed_axes(module: OnnxModule, exported: ExportedProgram, axes: Axes) -> tup
         for axis in wanted
         if isinstance(node.meta["val"].shape[axis], int)
     )
+
+
+def quantization(network: Network) -> tuple[str, ...]:
+    """A note if the file was quantized already."""
+    kinds = Counter(step.kind.rsplit("::", 1)[-1] for step in network.body.all_steps())
+    weights, grids = kinds["QuantizedWeight"], kinds["QuantizeLinear"] + kinds["DynamicQuantizeLinear"]
+    fakes = kinds["Quant"] + kinds["BipolarQuant"]
+    integers = sum(kinds[kind] for kind in INTEGER_KINDS)
+    if not weights + grids + fakes + integers + kinds["DequantizeLinear"]:
+        return ()
+    return (
+        f"the file is quantized already: {grids} activation grids, {weights} weights on integer grids, {fakes} QONNX "
+        f"quantizers and {integers} integer operators are kept as fake quantization; weights are float",
+    )
+
+
+INTEGER_KINDS = ("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
 
 
 def random_outputs(network: Network) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from edgepress.errors import UserError
-from edgepress.importers.onnx.graph import Body, Step
 from edgepress.importers.onnx.entry import Operator
+from edgepress.importers.onnx.graph import Body, Step
 from edgepress.importers.onnx.values import (
     MAX_NUMBERS,
     Constant,
@@ -142,17 +142,20 @@ def _is_number(value: Value) -> bool:
 def _tidied(result: Any) -> Any:
     if isinstance(result, tuple):
         return tuple(_tidied(item) for item in result)
-    return result if isinstance(result, Tensor) else tidy(np.asarray(result, dtype=object if is_symbolic(result) else None))
+    return (
+        result
+        if isinstance(result, Tensor)
+        else tidy(np.asarray(result, dtype=object if is_symbolic(result) else None))
+    )
 
 
 def _at(step: Step, error: UserError) -> UserError:
     """The error with the node's name in front, once."""
     if error.what.startswith("node "):
         return error
-    located = type(error)(
+    return type(error)(
         f"node {step.name!r} ({step.kind}): {error.what}", found=error.found, expected=error.expected, fix=error.fix
     )
-    return located
 
 
 def _cannot_compute(step: Step, inputs: list[Value], error: Exception) -> UserError:

@@ -1,6 +1,8 @@
 """Compute at import what does not depend on the inputs, and resolve `If` nodes whose condition is known."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +17,17 @@ from edgepress.importers.onnx.values import Constant, Unsupported, Value, ensure
 
 MAX_GROWTH_BYTES = 64 << 20
 """A folded constant may take this much more than what it was computed from; larger ones are computed when needed."""
+
+
+@contextmanager
+def silent_torch() -> Iterator[None]:
+    """A trial may fail: torch's error logs about it are not for the user."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(previous)
 
 
 def fold(network: Network) -> Network:
@@ -59,7 +72,10 @@ class _Folding:
         return (replace(step, attributes=attributes),)
 
     def take_branch(self, step: Step) -> tuple[Step, ...]:
-        condition = bool(self.constants[step.inputs[0]].tensor.reshape(-1)[0])
+        flag = self.constants[step.inputs[0]].tensor
+        if flag.numel() != 1:
+            raise UserError(f"node {step.name!r} (If)", found=f"a condition of {flag.numel()} elements", expected="one")
+        condition = bool(flag)
         branch = self.body(step.attributes["then_branch" if condition else "else_branch"])
         self.aliases.update(zip(step.outputs, branch.outputs, strict=False))
         return branch.steps
@@ -97,7 +113,7 @@ class _Folding:
             if name and index not in step.operator.numbers:
                 fakes[name] = mode.from_tensor(self.constants[name].tensor)
         try:
-            with mode:
+            with silent_torch(), mode:
                 results = Executor(self.constants, lambda c: mode.from_tensor(c.tensor)).run_step(step, fakes)
         except Unsupported:
             raise
@@ -113,8 +129,3 @@ def _as_tensor(value: Value) -> Tensor | None:
     if isinstance(value, np.ndarray):
         return numbers_tensor(value)
     return value.detach().clone(memory_format=torch.contiguous_format) if isinstance(value, Tensor) else None
-
-
-def constant_bytes(constants: Mapping[str, Constant]) -> int:
-    """Memory that constants take."""
-    return sum(constant.tensor.nbytes for constant in constants.values())

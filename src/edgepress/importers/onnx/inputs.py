@@ -65,7 +65,9 @@ def _check_given(spec: InputSpec, given: Mapping[str, Sequence[int]]) -> None:
     if spec.name in given:
         wanted = given[spec.name]
         fits = spec.shape is None or len(wanted) == len(spec.shape)
-        fits = fits and all(not isinstance(s, int) or s in (w, 1) for s, w in zip(spec.shape or wanted, wanted, strict=True))  # fmt: skip
+        fits = fits and all(
+            not isinstance(s, int) or s in (w, 1) for s, w in zip(spec.shape or wanted, wanted, strict=True)
+        )
         if not fits:
             raise UserError(
                 f"input {spec.name!r} cannot have the given shape",
@@ -75,7 +77,9 @@ def _check_given(spec: InputSpec, given: Mapping[str, Sequence[int]]) -> None:
             )
     elif spec.shape is None:
         raise UserError(
-            f"input {spec.name!r} declares no shape", expected="one", fix=f"give one: shapes={{{spec.name!r}: (1, ...)}}"
+            f"input {spec.name!r} declares no shape",
+            expected="one",
+            fix=f"give one: shapes={{{spec.name!r}: (1, ...)}}",
         )
 
 
@@ -130,14 +134,14 @@ def examples(specs: Sequence[InputSpec], shapes: Mapping[str, Shape], seed: int 
     for spec in specs:
         if spec.onnx_type == 0:
             raise Unsupported(
-                f"input {spec.name!r} is not a tensor", found="a sequence, optional or undeclared type", expected="a tensor"
+                f"input {spec.name!r} is not a tensor",
+                found="a sequence, optional or undeclared type",
+                expected="a tensor",
             )
     return tuple(example(spec, shapes[spec.name], seed + i) for i, spec in enumerate(specs))
 
 
-def given_examples(
-    specs: Sequence[InputSpec], inputs: Mapping[str, Any] | Sequence[Any]
-) -> tuple[Tensor, ...]:
+def given_examples(specs: Sequence[InputSpec], inputs: Mapping[str, Any] | Sequence[Any]) -> tuple[Tensor, ...]:
     """The user's example inputs, by name or in order, in the types the network takes.
 
     Raises:
@@ -147,7 +151,9 @@ def given_examples(
     by_name = dict(inputs) if isinstance(inputs, Mapping) else dict(zip(names, inputs, strict=False))
     if set(by_name) != set(names) or len(inputs) != len(names):
         raise UserError(
-            "example inputs do not fit the model", found=", ".join(map(str, by_name)) or "none", expected=", ".join(names)
+            "example inputs do not fit the model",
+            found=", ".join(map(str, by_name)) or "none",
+            expected=", ".join(names),
         )
     return tuple(_converted(spec, by_name[spec.name]) for spec in specs)
 

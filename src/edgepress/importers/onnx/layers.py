@@ -13,13 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgepress.importers.onnx.graph import Body, Network, Step
 from edgepress.importers.onnx.entry import Operator
+from edgepress.importers.onnx.graph import Body, Network, Step
 from edgepress.importers.onnx.ops.quant import dequantize
 from edgepress.importers.onnx.ops.recurrent import GATES, cell_of, torch_weights
 from edgepress.importers.onnx.table import find
 from edgepress.importers.onnx.values import Constant
-
 
 GRID_TYPES = {torch.uint8: 2, torch.int8: 3, torch.int32: 6}
 BIAS_TYPE = 6
@@ -46,7 +45,7 @@ class Workspace:
     def rewrite(self, body: Body) -> Body:
         """The body with its layers recognised."""
         steps = tuple(self.inner(step) for step in body.steps)
-        steps = tuple(kept for step in steps if (kept := quantized_weight(self, step)) is not None)
+        steps = tuple(kept for step in steps if (kept := self.on_grid(step)) is not None)
         for rule in RULES:
             steps = self.apply(rule, steps)
         return Body(body.inputs, body.outputs, steps)
@@ -60,7 +59,7 @@ class Workspace:
         position = {id(step): index for index, step in enumerate(steps)}
         replaced: dict[int, Step | None] = {}
         for index, step in enumerate(steps):
-            found = rule(self, step)
+            found = self.ask(rule, step)
             if found is None:
                 continue
             new, absorbed = found
@@ -72,6 +71,20 @@ class Workspace:
             position[id(new)] = index
         kept = (replaced.get(index, step) for index, step in enumerate(steps))
         return tuple(step for step in kept if step is not None)
+
+    def on_grid(self, step: Step) -> Step | None:
+        """The step with a stored integer weight made trainable; `None` if its result is a constant."""
+        try:
+            return quantized_weight(self, step)
+        except (RuntimeError, ValueError, IndexError):
+            return step
+
+    def ask(self, rule: "Rule", step: Step) -> "Found":
+        """A rule's answer. Weights of impossible shapes are no layer: the node itself says so when it is run."""
+        try:
+            return rule(self, step)
+        except (RuntimeError, ValueError, IndexError):
+            return None
 
     def tensor(self, name: str) -> Tensor | None:
         """The value of a constant, or `None` if it is none."""
@@ -127,7 +140,9 @@ def quantized_weight(work: Workspace, step: Step) -> Step | None:
     work.constants[offset] = Constant(offset, zero.to(torch.int64))
     operator = _operator("edgepress::QuantizedWeight")
     attributes = {"axis": axis, "zero_type": kind}
-    return Step(step.name, "edgepress::QuantizedWeight", operator, (name, step.inputs[1], offset), step.outputs, attributes)
+    return Step(
+        step.name, "edgepress::QuantizedWeight", operator, (name, step.inputs[1], offset), step.outputs, attributes
+    )
 
 
 def _operator(kind: str) -> Operator:
@@ -166,11 +181,13 @@ def row_bias(work: Workspace, name: str, outputs: int, factor: float = 1.0) -> s
     tensor = work.tensor(name)
     if tensor is None or tensor.numel() not in (1, outputs) or not _is_float(tensor):
         return None
-    if tensor.dim() and tensor.shape[-1] not in (1, outputs) or tensor.numel() != 1 and tensor.shape[-1] == 1:
+    if (tensor.dim() and tensor.shape[-1] not in (1, outputs)) or (tensor.numel() != 1 and tensor.shape[-1] == 1):
         return None
     if tensor.shape == (outputs,) and factor == 1.0:
         return name
-    return work.add((name, f"row {outputs} times {factor}"), lambda: (tensor.reshape(-1) * factor).expand(outputs).clone())
+    return work.add(
+        (name, f"row {outputs} times {factor}"), lambda: (tensor.reshape(-1) * factor).expand(outputs).clone()
+    )
 
 
 def matmul_to_linear(work: Workspace, step: Step) -> Found:
@@ -224,12 +241,21 @@ def recurrent_layer(work: Workspace, step: Step) -> Found:
         return None
     flat = torch_weights(step.kind, w, r, b)
     names = tuple(
-        work.add((step.name, step.outputs[0] or step.name, str(i)), lambda tensor=tensor: tensor.contiguous())
-        for i, tensor in enumerate(flat)
+        work.add((step.name, step.outputs[0] or step.name, str(i)), tensor.contiguous) for i, tensor in enumerate(flat)
     )
     kind = f"edgepress::{step.kind}"
     new_inputs = (inputs[0], inputs[4], inputs[5], inputs[6], *names)
     return replace(step, kind=kind, operator=_operator(kind), inputs=new_inputs), ()
+
+
+def channel_slopes(work: Workspace, step: Step) -> Found:
+    """PRelu with a constant slope (C, 1, ...): a plain vector, which torch's prelu takes as it is."""
+    slope = work.tensor(step.inputs[1]) if step.kind == "PRelu" else None
+    if slope is None or slope.dim() < 2 or slope.shape[0] != slope.numel():
+        return None
+    name = work.add((step.inputs[1], "vector"), lambda: slope.reshape(-1).clone())
+    new = replace(step, kind="edgepress::PRelu", operator=_operator("edgepress::PRelu"))
+    return replace(new, inputs=(step.inputs[0], name), attributes={"rank": slope.dim()}), ()
 
 
 def layer_norm(work: Workspace, step: Step) -> Found:
@@ -345,8 +371,7 @@ RULES: tuple[Rule, ...] = (
     matmul_to_linear,
     add_bias,
     recurrent_layer,
+    channel_slopes,
     layer_norm,
     gelu,
 )
-
-

@@ -5,13 +5,15 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import onnx
 import onnx_ir as ir
 import torch
 from torch import Tensor
 
 from edgepress.errors import UserError
-from edgepress.importers.onnx.graph import Body, InputSpec, Network, Step
 from edgepress.importers.onnx.entry import Operator, select
+from edgepress.importers.onnx.graph import Body, InputSpec, Network, Step
+from edgepress.importers.onnx.qoperators import expand
 from edgepress.importers.onnx.table import find
 from edgepress.importers.onnx.values import Constant, Unsupported, torch_dtype
 
@@ -79,7 +81,7 @@ class _Lowering:
         for value in graph.initializers.values():
             self.initializer(value)
         known = tuple(self.name(value) for value in inputs)
-        steps = tuple(step for node in graph if (step := self.step(node)) is not None)
+        steps = tuple(step for node in graph for step in self.steps(node))
         return Body(known, tuple(self.name(value) for value in graph.outputs), steps)
 
     def initializer(self, value: ir.Value) -> None:
@@ -105,6 +107,18 @@ class _Lowering:
             self.values.append(value)
         return self.names[id(value)]
 
+    def steps(self, node: ir.Node) -> tuple[Step, ...]:
+        """The steps of a node: one, none for a constant, several for an operator on integers."""
+        step = self.step(node)
+        if step is None:
+            return ()
+        expanded = expand(step, self.constants)
+        if expanded is None:
+            return (step,)
+        steps, constants = expanded
+        self.constants.update((constant.name, constant) for constant in constants)
+        return steps
+
     def step(self, node: ir.Node) -> Step | None:
         domain = "" if node.domain == "ai.onnx" else node.domain
         kind = f"{domain}::{node.op_type}" if domain else node.op_type
@@ -120,6 +134,7 @@ class _Lowering:
 
     def known_step(self, node: ir.Node, kind: str, operator: Operator) -> Step:
         name = node.name or f"{node.op_type}_{node.outputs[0].name if node.outputs else ''}"
+        check_against_schema(node, name, self.opset(""))
         for value in node.inputs:
             self.check_source(value, name)
         inputs = tuple(self.name(value) for value in node.inputs)
@@ -200,6 +215,35 @@ class _Lowering:
             self.widened += 1
             return tensor.float()
         return tensor
+
+
+def check_against_schema(node: ir.Node, name: str, opset: int) -> None:
+    """A node of the default domain has as many inputs, outputs and attributes as its specification says.
+
+    Raises:
+        UserError: it does not.
+    """
+    if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type, opset):
+        return
+    schema = onnx.defs.get_schema(node.op_type, opset)
+    what = f"node {name!r} ({node.op_type})"
+    for found, low, high, kind in (
+        (len(node.inputs), schema.min_input, schema.max_input, "inputs"),
+        (len(node.outputs), schema.min_output, schema.max_output, "outputs"),
+    ):
+        if not low <= found <= high:
+            raise UserError(f"{what} has a wrong number of {kind}", found=str(found), expected=f"{low} to {high}")
+    _check_attributes(node, what, schema)
+
+
+def _check_attributes(node: ir.Node, what: str, schema: onnx.defs.OpSchema) -> None:
+    given = {key: attribute.type.name for key, attribute in node.attributes.items()}
+    for key, expected in schema.attributes.items():
+        kind = str(expected.type).rsplit(".", 1)[-1]  # AttrType.INTS
+        if expected.required and key not in given:
+            raise UserError(f"{what} lacks attribute {key!r}", found=", ".join(given) or "none", expected=key)
+        if given.get(key, kind) != kind:
+            raise UserError(f"{what}: attribute {key!r} has a wrong type", found=given[key], expected=kind)
 
 
 def declared_type(value: ir.Value | None) -> int:

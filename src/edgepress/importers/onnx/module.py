@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from edgepress.importers.onnx.executor import Executor, output_tensor
@@ -142,7 +141,7 @@ def first_readers(body: Body) -> dict[str, tuple[Step, int]]:
 
 def _own_path(name: str) -> Path | None:
     """`backbone.0.conv.weight` is kept; `onnx::Conv_123`, `/layer/Constant_output_0` and `512` say nothing."""
-    name = name.split("::")[0]
+    name = "" if name.startswith("onnx::") else name.split("::")[0]
     if re.fullmatch(r"[A-Za-z_][\w]*(\.\w+)+", name) and "onnx" not in name:
         return tuple(_part(part) for part in name.split("."))
     if re.fullmatch(r"[A-Za-z_]\w*[A-Za-z]\w*", name) and len(name) > 2 and "const" not in name.lower():

@@ -6,7 +6,6 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
 from onnx_ir.passes.common import InlinePass, RemoveUnusedNodesPass, TopologicalSortPass
 
 from edgepress.errors import UserError
@@ -53,7 +52,7 @@ def parse(data: bytes, what: str) -> onnx.ModelProto:
     """
     try:
         proto = onnx.ModelProto.FromString(data)
-    except (DecodeError, RuntimeError, ValueError) as error:
+    except Exception as error:  # protobuf has kinds of its own, which differ between its implementations
         raise _damaged(what, "bytes that are not an ONNX model") from error
     if not proto.graph.output:
         raise _damaged(what, "a model without a graph or without outputs")

@@ -1,5 +1,6 @@
 """The operator table: every ONNX operator the importer takes."""
 
+from edgepress.importers.onnx import qoperators
 from edgepress.importers.onnx.entry import ByVersion, Operator, Operators
 from edgepress.importers.onnx.ops import (
     attention,
@@ -11,10 +12,10 @@ from edgepress.importers.onnx.ops import (
     norm,
     pool,
     quant,
-    sampling,
     recurrent,
     reduce,
     resize,
+    sampling,
     sequence,
     shape,
     spectral,
@@ -38,6 +39,7 @@ FAMILIES: dict[str, Operators] = {
     "sampling": sampling.OPERATORS,
     "control": control.OPERATORS,
     "quant": quant.OPERATORS,
+    "qoperators": qoperators.OPERATORS,
     "microsoft": microsoft.OPERATORS,
 }
 

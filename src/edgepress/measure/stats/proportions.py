@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 NORMAL = NormalDist()
 
+MANY = 1e12
+"""More observations than anybody will take."""
+
 
 class Interval(NamedTuple):
     """An estimate between its confidence limits; the limits are `None` where the data cannot support them."""
@@ -131,12 +134,13 @@ def samples_to_decide(
     The standard error shrinks with 1/sqrt(n); it must come down to |distance| / (z_error + z_power).
 
     Args:
-        distance: estimate minus limit. `None` is returned when it is 0: no number of samples decides.
+        distance: estimate minus limit. `None` is returned when it is (next to) 0: no number of samples decides.
     """
     if distance == 0 or n == 0:
         return None
-    needed_error = abs(distance) / (normal_quantile(error_rate) + normal_quantile(1 - power))
-    return max(1, math.ceil(n * (standard_error / needed_error) ** 2) - n)
+    excess = standard_error * (normal_quantile(error_rate) + normal_quantile(1 - power)) / abs(distance)
+    needed = n * excess * excess
+    return max(1, math.ceil(needed) - n) if needed < MANY else None
 
 
 def samples_for_percentile(share: float, error_rate: float) -> int:

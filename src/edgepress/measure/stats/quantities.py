@@ -124,7 +124,9 @@ def paired_ratio(first: Sequence[float], second: Sequence[float], error_rate: fl
 def unpaired_ratio(first: Interval, second: Interval) -> Interval:
     """Ratio second / first of two independent estimates with limits at one error rate (delta method on logs)."""
     ratio = second.value / first.value
-    if None in first or None in second:
+    if first.low == first.high and second.low == second.high and None not in (first.low, second.low):
+        return Interval(ratio, ratio, ratio)
+    if None in first or None in second or second.value <= 0:
         return Interval(ratio, None, None)
     down = math.hypot(_log_arm(second.value, second.low), _log_arm(first.value, first.high))
     up = math.hypot(_log_arm(second.value, second.high), _log_arm(first.value, first.low))

@@ -31,7 +31,13 @@ class Build:
 
 
 def bare(
-    folder: Path, manifest: dict[str, Any], core: Core, work: Path, *, compiler: str = "", flags: tuple[str, ...] = OPTIMISE
+    folder: Path,
+    manifest: dict[str, Any],
+    core: Core,
+    work: Path,
+    *,
+    compiler: str = "",
+    flags: tuple[str, ...] = OPTIMISE,
 ) -> Build:
     """The model alone: no startup, no libc. This is the image whose flash size counts."""
     chosen = toolchain.find(core, compiler)
@@ -43,7 +49,9 @@ def bare(
     return Build(elf.read(out), out, chosen.version(), toolchain.frame_sizes(work))
 
 
-def bootable(folder: Path, manifest: dict[str, Any], core: Core, work: Path, vectors: int, *, flags: tuple[str, ...] = OPTIMISE) -> Build:
+def bootable(
+    folder: Path, manifest: dict[str, Any], core: Core, work: Path, vectors: int, *, flags: tuple[str, ...] = OPTIMISE
+) -> Build:
     """An image that qemu boots: the artifact's own startup and linker script with our runner."""
     chosen = toolchain.find(core, "gcc")
     (work / "runner_model.h").write_text(_runner_header(manifest, vectors))
@@ -52,7 +60,13 @@ def bootable(folder: Path, manifest: dict[str, Any], core: Core, work: Path, vec
     includes = ("-I", str(work), "-I", str(folder / "example"), "-I", str(folder))
     out = work / "boot.elf"
     toolchain.link(
-        chosen, sources, out, script=folder / "example" / "link.ld", entry="reset", flags=(*flags, *includes), libraries=("-lgcc",)
+        chosen,
+        sources,
+        out,
+        script=folder / "example" / "link.ld",
+        entry="reset",
+        flags=(*flags, *includes),
+        libraries=("-lgcc",),
     )
     return Build(elf.read(out), out, chosen.version(), toolchain.frame_sizes(work))
 

@@ -1,9 +1,10 @@
 """Instruction counts from executed blocks, and a *modelled* cycle count for Cortex-M4-like pipelines.
 
 The model is the instruction timing table of the Cortex-M4 Technical Reference Manual (ARM 100166, section 3.3.1) with
-memory of no wait states: a load takes 2 cycles, or 1 right behind another load or store; LDRD and STRD 3; LDM, STM, PUSH
-and POP of N registers 1 + N; a store, multiplication or data operation 1; a division 7 (of 2..12); a taken branch 3.
-Measured silicon took 1.25 to 1.43 times as long on four published networks (flash wait states): good enough to rank.
+memory of no wait states: a load takes 2 cycles, or 1 right behind another load or store; LDRD and STRD 3; LDM, STM,
+PUSH and POP of N registers 1 + N; a store, multiplication or data operation 1; a division 7 (of 2..12); a
+taken branch 3. Measured silicon took 1.25 to 1.43 times as long on four
+published networks (flash wait states): good enough to rank.
 """
 
 import struct
@@ -40,7 +41,7 @@ class Cost:
 
 def costs(image: Image, blocks: Iterable[Block], riscv: bool) -> dict[str, Cost]:
     """Per layer ("" before the first): executed instructions, and modelled cycles (0 on RISC-V: no model)."""
-    segments = {base: data for base, data in image.segments}
+    segments = dict(image.segments)
 
     @cache
     def of(address: int, size: int) -> Cost:
@@ -72,7 +73,9 @@ def _thumb(code: bytes, size: int) -> Cost:
     after_memory = False
     while at < size // 2:
         wide = halves[at] >> 11 in WIDE
-        taken, after_memory = _wide(halves[at], halves[at + 1], after_memory) if wide else _narrow(halves[at], after_memory)
+        taken, after_memory = (
+            _wide(halves[at], halves[at + 1], after_memory) if wide else _narrow(halves[at], after_memory)
+        )
         cycles += taken
         count += 1
         at += 2 if wide else 1

@@ -24,7 +24,7 @@ PACKAGE_ROOT = HERE.parents[2]
 
 @dataclass(frozen=True)
 class Job:
-    """What to run: an artifact folder with its manifest, on a core, with inputs [n * input bytes] in `work/inputs.bin`."""
+    """What to run: an artifact folder with its manifest, on a core, with inputs in `work/inputs.bin`."""
 
     folder: Path
     manifest: dict[str, Any]
@@ -120,10 +120,13 @@ def run_qemu(job: Job, image: building.Build) -> Outcome:
 
 def _child(command: list[str], work: Path, environment: dict[str, str]) -> None:
     try:
-        done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command, cwd=work, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise ToolError(f"{Path(command[0]).name} did not finish", found=f"{TIMEOUT_S} s passed") from error
     if done.returncode:
         raise ToolError(
-            f"the emulated run failed in {Path(command[0]).name}", found=f"exit {done.returncode}: {done.stderr[-2000:]}"
+            f"the emulated run failed in {Path(command[0]).name}",
+            found=f"exit {done.returncode}: {done.stderr[-2000:]}",
         )

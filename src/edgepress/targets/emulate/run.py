@@ -76,7 +76,14 @@ def why_not(core: str) -> str:
 
 
 def deploy(
-    folder: Path, inputs: Int8s, *, core: str = "", engine: Engine = "auto", compiler: str = "", counted: int = 1, by_layer: bool = False
+    folder: Path,
+    inputs: Int8s,
+    *,
+    core: str = "",
+    engine: Engine = "auto",
+    compiler: str = "",
+    counted: int = 1,
+    by_layer: bool = False,
 ) -> Deployment:
     """Build an artifact for its core, run `inputs` on it, count the first `counted` inferences.
 
@@ -122,11 +129,13 @@ def _choose(core: Core, engine: Engine) -> str:
     raise MissingTool(
         " or ".join(order),
         needed_for=f"running on {core.name} ({'; '.join(reasons[name] for name in order)})",
-        install="pip install 'edgepress[edge]', or apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm",
+        install="pip install 'edgepress[edge]' (or apt-get install gcc-arm-none-eabi qemu-system-arm)",
     )
 
 
-def _deployment(job: engines.Job, engine: str, image: build.Build, ran: build.Build, outcome: engines.Outcome) -> Deployment:
+def _deployment(
+    job: engines.Job, engine: str, image: build.Build, ran: build.Build, outcome: engines.Outcome
+) -> Deployment:
     manifest = job.manifest
     width = sum(border["bytes"] for border in manifest["outputs"])
     if len(outcome.outputs) != width * job.vectors:
@@ -134,7 +143,9 @@ def _deployment(job: engines.Job, engine: str, image: build.Build, ran: build.Bu
     names = {layer["function"]: layer["name"] for layer in manifest["layers"] if layer["function"]}
     raw = cycles.costs(ran.image, outcome.blocks, job.core.riscv)
     layers = {
-        names.get(function, "entry"): Cost(cost.instructions // job.counted, cost.cycles // job.counted if job.core.cycles else 0)
+        names.get(function, "entry"): Cost(
+            cost.instructions // job.counted, cost.cycles // job.counted if job.core.cycles else 0
+        )
         for function, cost in raw.items()
     }
     return Deployment(

@@ -67,7 +67,14 @@ def run(command: Sequence[str], cwd: Path | None = None) -> str:
 
 
 def link(
-    compiler: Compiler, sources: Sequence[Path], out: Path, *, script: Path, entry: str, flags: Sequence[str], libraries: Sequence[str] = ()
+    compiler: Compiler,
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    script: Path,
+    entry: str,
+    flags: Sequence[str],
+    libraries: Sequence[str] = (),
 ) -> None:
     """Compile and link sources into a bare image at the addresses of a linker script."""
     extra = ("-nostartfiles",) if compiler.name == "gcc" else ()

@@ -39,7 +39,12 @@ class Counter:
         self.follows = address + size
 
     def rows(self) -> list[tuple[str, int, int, int, int]]:
-        return [(layer, *key, *n) for layer, blocks in self.counts.items() for key, n in blocks.items()]
+        rows = (
+            (layer, *key, times, jumps)
+            for layer, blocks in self.counts.items()
+            for key, (times, jumps) in blocks.items()
+        )
+        return list(rows)
 
 
 class Machine:
@@ -48,22 +53,24 @@ class Machine:
     def __init__(self, core: Core, image: elf.Image, arena_bytes: int, stack_bytes: int) -> None:
         import unicorn
         from unicorn import arm_const, riscv_const
+        from unicorn.unicorn_py3.unicorn import Uc
 
         if core.riscv:
-            self.engine = unicorn.Uc(unicorn.UC_ARCH_RISCV, unicorn.UC_MODE_RISCV32)
+            self.engine = Uc(unicorn.UC_ARCH_RISCV, unicorn.UC_MODE_RISCV32)
             names = ("A0", "SP", "RA")
             self.registers = [getattr(riscv_const, f"UC_RISCV_REG_{name}") for name in names]
         else:
-            self.engine = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
+            self.engine = Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
             self.engine.ctl_set_cpu_model(getattr(arm_const, f"UC_CPU_ARM_{core.unicorn}"))
             self.registers = [getattr(arm_const, f"UC_ARM_REG_{name}") for name in ("R0", "SP", "LR")]
         self.thumb = 0 if core.riscv else 1
         self.stack_bytes = stack_bytes
         self.stack = core.ram
         self.arena = core.ram + stack_bytes
+        pages = {page for at, data in image.segments for page in range(at // PAGE, -(-(at + len(data)) // PAGE))}
+        for page in pages:  # segments may share one
+            self.engine.mem_map(page * PAGE, PAGE)
         for address, data in image.segments:
-            start = address & ~(PAGE - 1)
-            self.engine.mem_map(start, -(-(address + len(data) - start) // PAGE) * PAGE)
             self.engine.mem_write(address, data)
         self.engine.mem_map(self.stack, -(-(stack_bytes + arena_bytes) // PAGE) * PAGE)
         self.engine.mem_map(STOP, PAGE)

@@ -25,6 +25,7 @@ FILES = (
     "targets/runtimes/session.py",
     "targets/worker/__init__.py",
     "targets/worker/cold_start.py",
+    "targets/worker/concurrency.py",
     "targets/worker/conditions.py",
     "targets/worker/facts.py",
     "targets/worker/operations.py",

@@ -51,6 +51,13 @@ class RemoteSession:
         outputs = self.far_side.ask("run", name=OWN_NAME, inputs=wire.pack_all(inputs))
         return [wire.unpack(output) for output in outputs]
 
+    def calls_per_second(self, inputs: Mapping[str, Array], callers: int, seconds: float) -> float:
+        """Runs per second of several callers over there, each with a session of its own."""
+        names = [f"caller {number}" for number in range(callers)]
+        for name in names:
+            self.far_side.open(name, self.artifact)
+        return float(self.far_side.ask("rate", names=names, inputs=wire.pack_all(inputs), seconds=seconds))
+
     def metered(self, inputs: Mapping[str, Array]) -> MeteredThere:
         """Energy windows over there.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepress.errors import ToolError, UserError
 from edgepress.targets.worker import cold_start, windows, wire
+from edgepress.targets.worker.concurrency import calls_per_second
 from edgepress.targets.worker.facts import facts
 from edgepress.targets.worker.turns import take_turns
 
@@ -90,6 +91,12 @@ def turns(bench: Workbench, feeds: dict[str, Any], runs: int, warmup: int, seed:
     return take_turns(calls, runs=runs, warmup=warmup, seed=seed)._asdict()
 
 
+def rate(bench: Workbench, names: list[str], inputs: dict[str, Any], seconds: float) -> float:
+    """Runs per second of the named sessions, all at once."""
+    feed = wire.unpack_all(inputs)
+    return calls_per_second([partial(bench.session(name).run, feed) for name in names], seconds)
+
+
 def start_cold(
     bench: Workbench, path: str, target: dict[str, Any], inputs: dict[str, Any], runs: int
 ) -> dict[str, Any]:
@@ -135,6 +142,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "open": open_artifact,
     "run": run,
     "turns": turns,
+    "rate": rate,
     "cold_start": start_cold,
     "open_meter": open_meter,
     "window": window,

@@ -15,7 +15,17 @@ from edgepress.importers.onnx.values import MAX_NUMBERS, Numbers, is_symbolic
 
 FLOAT_TYPES = (1, 10, 11, 16)
 INTEGER_TYPES = (2, 3, 5, 6, 7)
-NUMPY_TYPES = {1: np.float32, 2: np.uint8, 3: np.int8, 5: np.int16, 6: np.int32, 7: np.int64, 9: np.bool_, 10: np.float16, 11: np.float64}  # fmt: skip
+NUMPY_TYPES = {
+    1: np.float32,
+    2: np.uint8,
+    3: np.int8,
+    5: np.int16,
+    6: np.int32,
+    7: np.int64,
+    9: np.bool_,
+    10: np.float16,
+    11: np.float64,
+}
 
 
 def array(value: Any) -> Numbers:
@@ -108,7 +118,7 @@ def maximum(*arrays: Numbers) -> Numbers:
 
 def square_root(a: Numbers) -> Numbers:
     """Square root."""
-    return _each(torch._sym_sqrt, a) if has_symbols(a) else np.sqrt(a)
+    return _each(torch.sym_sqrt, a) if has_symbols(a) else np.sqrt(a)
 
 
 def floor(a: Numbers) -> Any:

@@ -59,8 +59,7 @@ def _heads(x: Tensor, count: Any) -> Tensor:
 
 
 def _plain(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    y = F.scaled_dot_product_attention(q, _repeated(k, q), _repeated(v, q), bias, scale=scale)
-    return y
+    return F.scaled_dot_product_attention(q, _repeated(k, q), _repeated(v, q), bias, scale=scale)
 
 
 def _repeated(x: Tensor, q: Tensor) -> Tensor:

@@ -70,7 +70,11 @@ def to_float8(x: Tensor, to: int, *, saturate: bool) -> Tensor:
     result = rounded.to(target)
     if saturate:
         return result
-    overflow = wide.abs() > float(result.float().abs().nan_to_num(0.0, 0.0).amax().clamp(min=largest)) if wide.numel() else wide > 0  # fmt: skip
+    overflow = (
+        wide.abs() > float(result.float().abs().nan_to_num(0.0, 0.0).amax().clamp(min=largest))
+        if wide.numel()
+        else wide > 0
+    )
     beyond = torch.full_like(wide, float("inf")).copysign(wide) if to == 19 else torch.full_like(wide, float("nan"))
     return torch.where(overflow, beyond.to(target).float(), result.float()).to(target)
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgepress.importers.onnx.graph import Body
 from edgepress.importers.onnx.entry import Operator, Operators
+from edgepress.importers.onnx.graph import Body
 from edgepress.importers.onnx.values import Unsupported, Value, is_symbolic, to_numbers
 
 MAX_ITERATIONS = 4096
@@ -146,7 +146,15 @@ def _scanned(collected: list[list[Value]], axes: Any, directions: Any) -> list[T
     ]
 
 
-def scan_8(executor: Any, environment: Any, lengths: Value, *inputs: Value, body: Body, num_scan_inputs: int, directions: Any = None) -> Any:  # fmt: skip
+def scan_8(
+    executor: Any,
+    environment: Any,
+    lengths: Value,
+    *inputs: Value,
+    body: Body,
+    num_scan_inputs: int,
+    directions: Any = None,
+) -> Any:
     """Scan of opset 8: all values carry a batch axis in front, the scanned axis comes second."""
     if lengths is not None:
         raise Unsupported("Scan of opset 8", found="sequence lengths", expected="none")

@@ -131,7 +131,11 @@ def _output_cuts(x: Tensor, full: list[Any], stride: list[int], pads: Any, outpu
         return [(flat[i], flat[rank + i]) for i in range(rank)]
     if output_shape is None and auto_pad == "VALID":
         return [(0, 0)] * rank
-    wanted = list(output_shape)[-rank:] if output_shape is not None else [n * s for n, s in zip(x.shape[2:], stride, strict=True)]  # fmt: skip
+    wanted = (
+        list(output_shape)[-rank:]
+        if output_shape is not None
+        else [n * s for n, s in zip(x.shape[2:], stride, strict=True)]
+    )
     totals = [f - w for f, w in zip(full, wanted, strict=True)]
     if auto_pad == "SAME_UPPER":
         return [(t // 2, t - t // 2) for t in totals]

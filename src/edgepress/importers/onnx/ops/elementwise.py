@@ -270,6 +270,13 @@ def _is_per_channel(x: Tensor, slope: Tensor) -> bool:
     return x.dim() >= 2 and slope.dim() == x.dim() - 1 and slope.shape[0] == slope.numel() == x.shape[1]
 
 
+def channel_prelu(x: Tensor, slope: Tensor, *, rank: int) -> Tensor:
+    """PRelu with a slope per channel, flattened at import from (C, 1, ...) of that rank."""
+    if x.dim() == rank + 1:
+        return F.prelu(x, slope)
+    return prelu(x, slope.reshape(-1, *[1] * (rank - 1)))
+
+
 def hard_sigmoid(x: Tensor, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
     """max(0, min(1, alpha x + beta)); torch's own is the one of slope 1/6."""
     if math.isclose(alpha, 1 / 6, rel_tol=1e-5) and beta == 0.5:
@@ -380,6 +387,7 @@ OPERATORS: Operators = {
     "LeakyRelu": Operator(leaky_relu),
     "ThresholdedRelu": Operator(thresholded_relu),
     "PRelu": {1: Operator(prelu_by_channel, weights=(1,)), 7: Operator(prelu, weights=(1,))},
+    "edgepress::PRelu": Operator(channel_prelu, weights=(1,)),
     "HardSigmoid": Operator(hard_sigmoid),
     "HardSwish": Operator(F.hardswish),
     "Mish": Operator(F.mish),

@@ -1,5 +1,6 @@
 """Operators of onnxruntime's own domain that its optimizer and converters leave in files."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.ops import conv as convolutions
 from edgepress.importers.onnx.values import Unsupported
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "Relu": F.relu,
     "Sigmoid": torch.sigmoid,
     "Tanh": torch.tanh,
@@ -39,9 +40,16 @@ def fused_conv(
 
 
 def fused_gemm(
-    a: Tensor, b: Tensor, c: Tensor | None = None, *, activation: str | None = None, activation_alpha: float | None = None,
-    activation_beta: float | None = None, activation_gamma: float | None = None, **attributes: Any,
-) -> Tensor:  # fmt: skip
+    a: Tensor,
+    b: Tensor,
+    c: Tensor | None = None,
+    *,
+    activation: str | None = None,
+    activation_alpha: float | None = None,
+    activation_beta: float | None = None,
+    activation_gamma: float | None = None,
+    **attributes: Any,
+) -> Tensor:
     """Gemm and an activation."""
     given = [value for value in (activation_alpha, activation_beta) if value is not None]
     return activate(convolutions.gemm(a, b, c, **attributes), activation, given)
@@ -78,7 +86,9 @@ def quick_gelu(x: Tensor, alpha: float = 1.702) -> Tensor:
     return x * torch.sigmoid(alpha * x)
 
 
-def simplified_layer_norm(x: Tensor, scale: Tensor, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1) -> Tensor:
+def simplified_layer_norm(
+    x: Tensor, scale: Tensor, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
+) -> Tensor:
     """RMS normalisation."""
     return F.rms_norm(x, x.shape[axis % x.dim() :], scale, epsilon)
 

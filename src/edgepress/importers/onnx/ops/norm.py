@@ -61,8 +61,7 @@ def layer_norm(
 ) -> Any:
     """Normalise over the axes from `axis` on; also mean and 1 / standard deviation if asked for."""
     shape = x.shape[axis % x.dim() :]
-    weight = None if scale is None else scale.expand(shape)
-    y = F.layer_norm(x, shape, weight, None if bias is None else bias.expand(shape), epsilon)
+    y = F.layer_norm(x, shape, _full(scale, shape), _full(bias, shape), epsilon)
     if outputs == 1:
         return y
     axes = tuple(range(axis % x.dim(), x.dim()))
@@ -71,10 +70,15 @@ def layer_norm(
     return y, mean, torch.rsqrt(held.var(axes, unbiased=False, keepdim=True) + epsilon)
 
 
+def _full(parameter: Tensor | None, shape: torch.Size) -> Tensor | None:
+    """A scale or bias of the normalised shape."""
+    return parameter if parameter is None or parameter.shape == shape else parameter.expand(shape)
+
+
 def rms_norm(x: Tensor, scale: Tensor, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1) -> Tensor:
     """x / sqrt(mean(x^2) + epsilon), scaled."""
     shape = x.shape[axis % x.dim() :]
-    return F.rms_norm(x, shape, scale.expand(shape), epsilon)
+    return F.rms_norm(x, shape, _full(scale, shape), epsilon)
 
 
 def group_norm(
@@ -129,9 +133,8 @@ def negative_log_likelihood(
     x: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean", ignore_index: int | None = None
 ) -> Tensor:
     """Loss of log-probabilities (N, C, ...) against classes (N, ...)."""
-    return F.nll_loss(
-        x, target.to(torch.int64), weight, reduction=reduction, ignore_index=-(2**31) if ignore_index is None else ignore_index
-    )  # fmt: skip
+    ignored = -(2**31) if ignore_index is None else ignore_index
+    return F.nll_loss(x, target.to(torch.int64), weight, reduction=reduction, ignore_index=ignored)
 
 
 def softmax_cross_entropy(

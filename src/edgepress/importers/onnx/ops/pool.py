@@ -87,7 +87,8 @@ def _max_pool_indices(
     """Also the position of each maximum in the whole tensor, row-major (or column-major over the spatial axes)."""
     padded = pad_axes(x.float(), _with_extra(amounts, extra), fill=-float("inf"))
     pooled, flat = MAX_POOLS[len(kernel)](padded, kernel, stride, 0, dilation, return_indices=True)
-    place, sizes = [], list(padded.shape[2:])
+    place: list[Tensor] = []
+    sizes = list(padded.shape[2:])
     for axis in range(len(kernel) - 1, -1, -1):
         place.insert(0, flat % sizes[axis] - amounts[axis][0])
         flat = flat // sizes[axis]
@@ -100,8 +101,14 @@ def _max_pool_indices(
 
 
 def max_unpool(
-    x: Tensor, indices: Tensor, output_shape: Numbers | None = None, *, kernel_shape: Any, strides: Any = None, pads: Any = None
-) -> Tensor:  # fmt: skip
+    x: Tensor,
+    indices: Tensor,
+    output_shape: Numbers | None = None,
+    *,
+    kernel_shape: Any,
+    strides: Any = None,
+    pads: Any = None,
+) -> Tensor:
     """Put maxima back where they were; zeros elsewhere. `indices` count in the unpooled tensor without output_shape."""
     rank = len(kernel_shape)
     stride, padding = defaults(strides, rank), defaults(pads, 2 * rank, 0)
@@ -146,8 +153,14 @@ def average_pool(
 
 
 def _counts(
-    x: Tensor, kernel: list[int], stride: list[int], dilation: list[int], amounts: Pairs, extra: list[Any], all_pads: bool
-) -> Tensor:  # fmt: skip
+    x: Tensor,
+    kernel: list[int],
+    stride: list[int],
+    dilation: list[int],
+    amounts: Pairs,
+    extra: list[Any],
+    all_pads: bool,
+) -> Tensor:
     """How many elements of each window are data (or padding that counts)."""
     ones = torch.ones(1, 1, *x.shape[2:])
     counted = pad_axes(ones, [(0, 0), (0, 0), *amounts], fill=1.0 if all_pads else 0.0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.ao.quantization.fx._decomposed  # noqa: F401 - registers torch.ops.quantized_decomposed
+import torch.ao.quantization.fx._decomposed
 from torch import Tensor
 
 from edgepress.importers.onnx.entry import Operator, Operators
@@ -18,7 +18,17 @@ from edgepress.importers.onnx.values import Numbers, Unsupported, torch_dtype
 
 RANGES = {2: (0, 255), 3: (-128, 127), 4: (0, 65535), 5: (-32768, 32767), 6: (-(2**31), 2**31 - 1), **SUB_BYTE}
 DECOMPOSED = (torch.uint8, torch.int8, torch.int16, torch.int32)
-ONNX_TYPES = {torch.uint8: 2, torch.int8: 3, torch.uint16: 4, torch.int16: 5, torch.int32: 6, torch.float8_e4m3fn: 17, torch.float8_e5m2: 19, torch.float8_e4m3fnuz: 18, torch.float8_e5m2fnuz: 20}  # fmt: skip
+ONNX_TYPES = {
+    torch.uint8: 2,
+    torch.int8: 3,
+    torch.uint16: 4,
+    torch.int16: 5,
+    torch.int32: 6,
+    torch.float8_e4m3fn: 17,
+    torch.float8_e5m2: 19,
+    torch.float8_e4m3fnuz: 18,
+    torch.float8_e5m2fnuz: 20,
+}
 
 
 def per_axis(parameter: Tensor, x: Tensor, axis: int, block: int) -> Tensor:
@@ -89,8 +99,8 @@ def dequantize(
     if _is_single(scale) and x.dtype in DECOMPOSED and (zero is None or not isinstance(zero, Tensor)):
         low, high = torch.iinfo(x.dtype).min, torch.iinfo(x.dtype).max
         offset = 0 if zero is None else int(np.asarray(zero).reshape(-1)[0])
-        factor = float(scale.reshape(-1)[0])
-        y = torch.ops.quantized_decomposed.dequantize_per_tensor(x, factor, offset, low, high, x.dtype)
+        step = float(scale.reshape(-1)[0])
+        y = torch.ops.quantized_decomposed.dequantize_per_tensor(x, step, offset, low, high, x.dtype)
         return y if output_dtype in (0, 1) else y.to(torch_dtype(output_dtype))
     factor = torch.as_tensor(scale)
     shifted = x.float() if zero is None else x.float() - per_axis(torch.as_tensor(zero).float(), x, axis, block_size)
@@ -104,8 +114,8 @@ def quantized_weight(w: Tensor, scale: Tensor, zero: Tensor, *, axis: int, zero_
     dtype = torch_dtype(zero_type)
     qd = torch.ops.quantized_decomposed
     if scale.numel() == 1:
-        facts = (scale.reshape(()), zero.reshape(()), low, high, dtype)
-        return qd.dequantize_per_tensor.tensor(qd.quantize_per_tensor.tensor(w, *facts), *facts)
+        single = (scale.reshape(()), zero.reshape(()), low, high, dtype)
+        return qd.dequantize_per_tensor.tensor(qd.quantize_per_tensor.tensor(w, *single), *single)
     facts = (scale, zero, axis, low, high, dtype)
     return qd.dequantize_per_channel(qd.quantize_per_channel(w, *facts), *facts)
 
@@ -134,7 +144,9 @@ def _shifted(x: Tensor, zero: Tensor | None, axis: int | None = None) -> Tensor:
     return x.double() - zero.double()
 
 
-def conv_integer(x: Tensor, w: Tensor, x_zero: Tensor | None = None, w_zero: Tensor | None = None, **attributes: Any) -> Tensor:  # fmt: skip
+def conv_integer(
+    x: Tensor, w: Tensor, x_zero: Tensor | None = None, w_zero: Tensor | None = None, **attributes: Any
+) -> Tensor:
     """Convolution of integers, in int32."""
     return convolutions.conv(_shifted(x, x_zero), _shifted(w, w_zero, 0), None, **attributes).to(torch.int32)
 

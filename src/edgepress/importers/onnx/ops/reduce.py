@@ -57,7 +57,9 @@ def _minimum(x: Tensor, axes: tuple[int, ...], keepdims: bool) -> Tensor:
 
 def _extreme(x: Tensor, axes: tuple[int, ...], keepdims: bool, reduction: Any, fill: Any) -> Tensor:
     """torch has no extreme of nothing; ONNX has: the type's lowest or highest value."""
-    if all(isinstance(x.shape[axis], int) and x.shape[axis] > 0 or not isinstance(x.shape[axis], int) for axis in axes):
+    if all(
+        (isinstance(x.shape[axis], int) and x.shape[axis] > 0) or not isinstance(x.shape[axis], int) for axis in axes
+    ):
         return reduction(x, axes, keepdim=keepdims)
     return torch.full_like(_sum(x, axes, keepdims), fill(x.dtype))
 

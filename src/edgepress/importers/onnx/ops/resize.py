@@ -97,7 +97,7 @@ def _lengths(
         return [(out, _ratio(out, x.shape[axis])) for axis, out in zip(axes, outs, strict=True)]
     pick: Callable[..., float] = min if policy == "not_larger" else max
     scale = pick(out / x.shape[axis] for axis, out in zip(axes, outs, strict=True))
-    return [(int(math.floor(scale * x.shape[axis] + 0.5)), scale) for axis in axes]
+    return [(math.floor(scale * x.shape[axis] + 0.5), scale) for axis in axes]
 
 
 def _ratio(out: Any, size: Any) -> Any:
@@ -109,7 +109,7 @@ def _scaled(size: Any, scale: Any) -> Any:
         return torch.sym_int(size * scale)
     if float(scale).is_integer():
         return size * int(scale)
-    return torch.sym_int(size * scale) if is_symbolic(size) else int(math.floor(size * np.float32(scale)))
+    return torch.sym_int(size * scale) if is_symbolic(size) else math.floor(size * np.float32(scale))
 
 
 def interpolate(x: Tensor, plan: list[Axis], rule: Rule, *, exact_sizes: bool) -> Tensor:
@@ -192,8 +192,9 @@ def _extrapolate(x: Tensor, plan: list[Axis], changing: list[int], rule: Rule) -
 
 def positions(axis: Axis, rule: Rule) -> Any:
     """Where each output pixel lies in the input, in pixels: array (out,)."""
-    x = np.arange(axis.out, dtype=np.float64)
-    size, out, scale = int(axis.size), int(axis.out), float(axis.scale)
+    # In float32, as onnxruntime: 3 / 0.6 is 5 there, and 4.9999998 in float64.
+    x = np.arange(axis.out, dtype=np.float32)
+    size, out, scale = int(axis.size), int(axis.out), np.float32(axis.scale)
     match rule.coordinates:
         case "half_pixel":
             return (x + 0.5) / scale - 0.5
@@ -221,7 +222,7 @@ def axis_matrix(axis: Axis, rule: Rule) -> Any:
     for row, position in enumerate(where):
         taps, weights = _taps(float(position), axis, rule)
         inside = (taps >= 0) & (taps < axis.size)
-        if rule.exclude_outside and not rule.mode == "nearest":
+        if rule.exclude_outside and rule.mode != "nearest":
             weights = np.where(inside, weights, 0.0)
             weights = weights / weights.sum()
         np.add.at(matrix[row], np.clip(taps, 0, int(axis.size) - 1), weights)

@@ -15,7 +15,9 @@ def normal(shape: Any, mean: float = 0.0, scale: float = 1.0, dtype: int = 1, se
     return (torch.randn(*shape) * scale + mean).to(torch_dtype(dtype))
 
 
-def normal_like(x: Tensor, mean: float = 0.0, scale: float = 1.0, dtype: int | None = None, seed: float = 0.0) -> Tensor:  # fmt: skip
+def normal_like(
+    x: Tensor, mean: float = 0.0, scale: float = 1.0, dtype: int | None = None, seed: float = 0.0
+) -> Tensor:
     """Normal numbers of the shape of x."""
     return (torch.randn(x.shape) * scale + mean).to(x.dtype if dtype is None else torch_dtype(dtype))
 
@@ -26,7 +28,7 @@ def uniform(shape: Any, low: float = 0.0, high: float = 1.0, dtype: int = 1, see
     return (torch.rand(*shape) * (high - low) + low).to(torch_dtype(dtype))
 
 
-def uniform_like(x: Tensor, low: float = 0.0, high: float = 1.0, dtype: int | None = None, seed: float = 0.0) -> Tensor:  # fmt: skip
+def uniform_like(x: Tensor, low: float = 0.0, high: float = 1.0, dtype: int | None = None, seed: float = 0.0) -> Tensor:
     """Numbers between low and high, of the shape of x."""
     return (torch.rand(x.shape) * (high - low) + low).to(x.dtype if dtype is None else torch_dtype(dtype))
 

@@ -221,7 +221,7 @@ def pad_axes(x: Tensor, amounts: list[tuple[Any, Any]], mode: str = "constant", 
         return F.pad(x, flat, value=fill)
     if not x.dtype.is_floating_point or mode == "wrap" or x.dim() - first > 3:
         return _pad_by_index(x, amounts, mode)
-    held = x if 2 <= first and x.dim() <= 5 else x.reshape(1, -1, *x.shape[first:])  # torch wants two axes in front
+    held = x if first >= 2 and x.dim() <= 5 else x.reshape(1, -1, *x.shape[first:])  # torch wants two axes in front
     padded = F.pad(held, flat, mode=PAD_MODES[mode])
     return padded if held is x else padded.reshape(*x.shape[:first], *padded.shape[2:])
 
@@ -252,7 +252,9 @@ def _source_positions(positions: Tensor, length: int, mode: str) -> Tensor:
     raise Unsupported("padding", found=mode, expected=", ".join(PAD_MODES))
 
 
-def pad_attributes(x: Tensor, pads: Any = None, mode: str = "constant", value: float = 0.0, paddings: Any = None) -> Tensor:  # fmt: skip
+def pad_attributes(
+    x: Tensor, pads: Any = None, mode: str = "constant", value: float = 0.0, paddings: Any = None
+) -> Tensor:
     """Pad before opset 11."""
     return pad(x, np.asarray(pads if pads is not None else paddings), np.asarray(value), mode=mode)
 

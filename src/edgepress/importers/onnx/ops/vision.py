@@ -48,10 +48,11 @@ def roi_align(
     if rois.shape[0] == 0:
         return torch.zeros(0, x.shape[1], output_height, output_width, dtype=x.dtype)
     offset = 0.5 if coordinate_transformation_mode == "half_pixel" else 0.0
+    out, legacy = (output_height, output_width), offset == 0.0
     pooled = [
-        _pool_region(x[int(image)], roi * spatial_scale - offset, (output_height, output_width), sampling_ratio, mode, offset == 0.0)
+        _pool_region(x[int(image)], roi * spatial_scale - offset, out, sampling_ratio, mode, legacy)
         for roi, image in zip(rois, images, strict=True)
-    ]  # fmt: skip
+    ]
     return torch.stack(pooled)
 
 

@@ -1,0 +1,294 @@
+"""Import a folder of `.onnx` files and compare their outputs with onnxruntime's.
+
+    python benchmarks/onnx_import/files.py FOLDER... [--out benchmarks/onnx_import]
+
+Writes `files.json` and `files.md`: for each file whether it imports, the largest difference at batch 1 (the sizes the
+file declares) and at batch 3 (sample by sample, where the batch is open), what kept it from matching, and the notes.
+A difference counts as a match within 1e-4 of the largest output (and 1e-6 absolute). A float16 file is compared with
+onnxruntime running the same file in float32: float16 arithmetic itself is worth 4e-4. QONNX files, which onnxruntime
+does not run, are compared with the `onnx` reference evaluator and the QONNX definition of Quant in numpy.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import warnings
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import TensorProto, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from edgepress.errors import UserError
+from edgepress.importers.onnx import OnnxModel, to_module
+
+RELATIVE, ABSOLUTE = 1e-4, 1e-6
+BATCH = 3
+
+# What an input holds in use, where standard normal numbers would be degenerate: scale of uniform numbers from 0.
+RANGES = {"style_candy": 255.0, "yunet_n_320": 255.0, "yolox_nano": 255.0}
+BYTES = ("magika",)
+BOUND = {"silero": {"sr": 16000}}
+LENGTHS = {"silero": {"input": 512}}
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """What became of one file; differences are relative to the largest output."""
+
+    file: str
+    imports: bool
+    matches: bool = False
+    difference: float | None = None
+    difference_batch: float | None = None
+    seconds: float = 0.0
+    parameters: int = 0
+    open_axes: str = ""
+    reference: str = "onnxruntime"
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class Quant(OpRun):
+    """QONNX Quant, from its definition."""
+
+    op_domain = "onnx.brevitas"
+
+    def _run(
+        self, x: Any, scale: Any, zero: Any, bits: Any, signed: int = 1, narrow: int = 0, rounding_mode: str = "ROUND"
+    ) -> Any:
+        low = -(2.0 ** (bits - 1)) + narrow if signed else 0.0
+        high = 2.0 ** (bits - 1) - 1 if signed else 2.0**bits - 1 - narrow
+        return (((np.round(np.clip(x / scale + zero, low, high)) - zero) * scale).astype(np.float32),)
+
+
+class BatchNormalization(OpRun):
+    """With stored statistics; the reference evaluator takes those of the batch before opset 14."""
+
+    op_domain = ""
+
+    def _run(self, x: Any, *parameters: Any, epsilon: float = 1e-5, **_: Any) -> Any:
+        scale, bias, mean, var = (v.reshape(1, -1, *[1] * (x.ndim - 2)) for v in parameters)
+        return (((x - mean) / np.sqrt(var + epsilon) * scale + bias).astype(np.float32),)
+
+
+class Reference:
+    """Outputs of the file for named inputs, from a runtime that is not ours."""
+
+    def __init__(self, path: Path) -> None:
+        proto = onnx.load(path)
+        self.name = "onnxruntime"
+        if any(node.domain == "onnx.brevitas" for node in proto.graph.node):
+            self.name = "onnx reference evaluator"
+            proto.opset_import.append(onnx.helper.make_opsetid(Quant.op_domain, 1))  # such files often leave it out
+            evaluator = ReferenceEvaluator(proto, new_ops=[Quant, BatchNormalization])
+            self.run = lambda feeds: evaluator.run(None, feeds)
+            return
+        if is_half(proto):
+            self.name, proto = "onnxruntime in float32", widened(proto)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        self.run = lambda feeds: session.run(None, feeds)
+
+
+def is_half(proto: onnx.ModelProto) -> bool:
+    """Whether the first input is float16."""
+    return proto.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT16
+
+
+def widened(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same network with float32 weights and types."""
+    for tensor in proto.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT16:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    return proto
+
+
+def lookup(table: dict[str, Any], stem: str, default: Any) -> Any:
+    """The entry whose key starts the file's name."""
+    return next((value for key, value in table.items() if stem.startswith(key)), default)
+
+
+def sample(model: OnnxModel, stem: str, seed: int, shapes: list[tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """One set of inputs of one sample."""
+    rng = np.random.default_rng(seed)
+    feeds = {}
+    for name, example, shape in zip(model.input_names, model.example_inputs, shapes, strict=True):
+        if name in lookup(BOUND, stem, {}):
+            feeds[name] = np.array(lookup(BOUND, stem, {})[name])
+        elif example.dtype.is_floating_point:
+            scale = lookup(RANGES, stem, 0.0)
+            feeds[name] = (rng.random(shape) * scale if scale else rng.normal(size=shape)).astype(np.float32)
+        else:
+            feeds[name] = rng.integers(0, 256 if stem.startswith(BYTES) else 2, shape).astype(example.numpy().dtype)
+    return feeds
+
+
+def sample_shapes(model: OnnxModel, path: Path) -> list[tuple[int, ...]]:
+    """Shapes of one sample: example sizes, but 1 where the file or the importer has a batch."""
+    declared = {v.name: v.type.tensor_type.shape.dim for v in onnx.load(path, load_external_data=False).graph.input}
+    lengths = lookup(LENGTHS, path.stem, {})
+    shapes = []
+    for name, example, axes in zip(model.input_names, model.example_inputs, model.dynamic_shapes[0], strict=True):
+        batch = next((axis for axis in axes if "seq" not in declared[name][axis].dim_param), None)
+        sizes = [1 if axis == batch else size for axis, size in enumerate(example.shape)]
+        sizes = [d.dim_value if d.dim_value > 0 else s for d, s in zip(declared[name], sizes, strict=True)]
+        shapes.append((*sizes[:-1], lengths[name]) if name in lengths else tuple(sizes))
+    return shapes
+
+
+def relative(found: Any, expected: Any) -> float:
+    """Largest difference over largest expected value; 0 within the absolute tolerance."""
+    a, b = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+    if a.shape != b.shape:
+        return float("inf")
+    error = np.abs(a - b).max(initial=0.0)
+    return float(error / max(np.abs(b).max(initial=0.0), 1e-30)) if error > ABSOLUTE else 0.0
+
+
+def deterministic(model: OnnxModel) -> list[int]:
+    """Positions of outputs that no random number reaches."""
+    random = " ".join(note for note in model.notes if "is random" in note)
+    return [i for i, name in enumerate(model.output_names) if repr(name) not in random]
+
+
+def run(model: OnnxModel, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Outputs of the exported graph."""
+    with torch.no_grad():
+        outputs = model.exported.module(check_guards=False)(
+            *(torch.from_numpy(np.asarray(feeds[n])) for n in model.input_names)
+        )
+    return [value.numpy() for value in outputs]
+
+
+def compare(model: OnnxModel, path: Path) -> tuple[float, float | None, str]:
+    """(difference of one sample, largest difference over a batch, reference)."""
+    reference, kept = Reference(path), deterministic(model)
+    shapes = sample_shapes(model, path)
+    feeds = [sample(model, path.stem, seed, shapes) for seed in range(BATCH)]
+    expected = [reference.run(one) for one in feeds]
+    alone = run(model, feeds[0])
+    single = max((relative(alone[i], expected[0][i]) for i in kept), default=0.0)
+    return single, batch_difference(model, feeds, expected, kept, shapes), reference.name
+
+
+def batch_difference(
+    model: OnnxModel,
+    feeds: list[dict[str, np.ndarray]],
+    expected: list[Any],
+    kept: list[int],
+    shapes: list[tuple[int, ...]],
+) -> float | None:
+    """The samples run together against each sample alone; `None` if the batch is not open."""
+    axes = [
+        next((a for a in sorted(open_) if shape[a] == 1), None)
+        for open_, shape in zip(model.dynamic_shapes[0], shapes, strict=True)
+    ]
+    if all(axis is None for axis in axes):
+        return None
+    joined = {
+        name: feeds[0][name] if axis is None else np.concatenate([one[name] for one in feeds], axis)
+        for name, axis in zip(model.input_names, axes, strict=True)
+    }
+    if any(axis is None and feeds[0][n].ndim for n, axis in zip(model.input_names, axes, strict=True)):
+        return None
+    return max(closest(out, [one[i] for one in expected]) for i, out in enumerate(run(model, joined)) if i in kept)
+
+
+def closest(whole: np.ndarray, parts: list[np.ndarray]) -> float:
+    """Difference to the parts joined along the axis that fits best, or to an output without a batch."""
+    options = [np.concatenate(parts, axis) for axis in range(whole.ndim)] + [parts[0]]
+    return min(relative(whole, option) for option in options)
+
+
+def try_file(path: Path) -> FileResult:
+    """Import and compare one file."""
+    start = perf_counter()
+    try:
+        model = to_module(path)
+    except UserError as error:
+        return FileResult(path.name, False, seconds=perf_counter() - start, reason=str(error))
+    result = FileResult(
+        path.name,
+        True,
+        seconds=perf_counter() - start,
+        parameters=sum(p.numel() for p in model.module.parameters()),
+        open_axes="; ".join(
+            f"{n} {sorted(a)}" for n, a in zip(model.input_names, model.dynamic_shapes[0], strict=True) if a
+        ),
+        notes=model.notes,
+    )
+    single, batch, reference = compare(model, path)
+    worst = max(single, batch or 0.0)
+    return replace(
+        result,
+        matches=worst <= RELATIVE,
+        difference=single,
+        difference_batch=batch,
+        reference=reference,
+        reason="" if worst <= RELATIVE else f"outputs differ by {worst:.1e}",
+    )
+
+
+def markdown(results: list[FileResult]) -> str:
+    """The table."""
+    imported, matched = sum(r.imports for r in results), sum(r.matches for r in results)
+    lines = [
+        f"{imported} of {len(results)} files import, {matched} match within 1e-4.",
+        "",
+        "| file | imports | matches | difference | batch of 3 | parameters | open axes | against | why not; notes |",
+        "|---|---|---|---:|---:|---:|---|---|---|",
+    ]
+    for r in results:
+        cells = [r.file, _yes(r.imports), _yes(r.matches), _number(r.difference), _number(r.difference_batch)]
+        words = "; ".join((*([r.reason.replace("\n", " ")] if r.reason else []), *r.notes))
+        lines.append("| " + " | ".join([*cells, f"{r.parameters:,}", r.open_axes, r.reference, words]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _yes(flag: bool) -> str:
+    return "yes" if flag else "no"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.0e}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", type=Path, nargs="+", help="folders of .onnx files, or such files")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    paths = [p for given in arguments.folders for p in ([given] if given.is_file() else sorted(given.rglob("*.onnx")))]
+    results = []
+    for path in paths:
+        results.append(try_file(path))
+        print(path.name, "ok" if results[-1].matches else results[-1].reason, file=sys.stderr)
+    environment = {
+        "onnxruntime": onnxruntime.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    facts = {"files": [asdict(result) for result in results], "environment": environment}
+    (arguments.out / "files.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (arguments.out / "files.md").write_text(markdown(results))
+    print(markdown(results))
+    return int(not all(result.matches for result in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""Weights of 8 to 2 bits with 8-bit activations, without training: rounding to nearest beside rounding by layer output.
+
+EDGEPRESS_DATA=... python benchmarks/quantization/low_bits.py --networks resnet20 --bits 4 3 2
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from networks import accuracy, batches, cifar, raw_cifar, resnet, resnet8
+
+from edgepress.ir import Program
+from edgepress.quantize.options import QuantOptions
+from edgepress.quantize.post_training import quantize
+from edgepress.targets.capability import load_capability
+
+Data = Callable[[str, int], tuple[torch.Tensor, torch.Tensor]]
+NETWORKS: dict[str, tuple[Callable[[], Program], Data]] = {
+    "resnet20": (lambda: resnet(20), cifar),
+    "resnet56": (lambda: resnet(56), cifar),
+    "resnet8": (resnet8, raw_cifar),
+}
+
+
+def measure(program: Program, bits: int, rounding: str, data: Data, samples: int) -> dict[str, float | int | str]:
+    images, labels = data("test", 1000)
+    options = QuantOptions(weight_bits=bits, observer="mse", rounding=rounding)  # type: ignore[arg-type]
+    start = time.perf_counter()
+    result = quantize(program, options, load_capability("onnxruntime-x86"), batches(data("train", samples)[0]))
+    seconds = time.perf_counter() - start
+    found = accuracy(result.program, images, labels)
+    return {"weight_bits": bits, "rounding": rounding, "accuracy": found, "seconds": seconds, "samples": samples}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--bits", type=int, nargs="+", default=[8, 4, 3, 2])
+    parser.add_argument("--samples", type=int, default=256)
+    parser.add_argument("--out", type=Path, default=Path("low_bits.json"))
+    arguments = parser.parse_args()
+    rows = []
+    for name in arguments.networks:
+        make, data = NETWORKS[name]
+        program = make()
+        rows.append({"network": name, "accuracy": accuracy(program, *data("test", 1000)), "weight_bits": 32})
+        print(rows[-1], flush=True)
+        for bits in arguments.bits:
+            for rounding in ("nearest", "output"):
+                rows.append({"network": name, **measure(program, bits, rounding, data, arguments.samples)})
+                print(rows[-1], flush=True)
+    arguments.out.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

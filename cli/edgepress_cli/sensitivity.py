@@ -1,0 +1,35 @@
+"""`edgepress sensitivity`: which channel groups the task can do without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgepress_cli.flags import Device, Json, Set
+
+
+def sensitivity(
+    recipe: Annotated[Path, typer.Argument(help="A recipe (YAML): its model, data and task are used.")],
+    settings: Set = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Calibration examples to measure on.")] = 256,
+    as_json: Json = False,
+    device: Device = "cpu",
+) -> None:
+    """Rise of the loss when each channel group alone loses 25, 50 and 75 % of its channels, nothing refitted."""
+    import json
+
+    from edgepress.pipeline.bench import labelled
+    from edgepress.pipeline.run import _set_up as set_up
+    from edgepress.prune.sensitivity import sensitivity as measure
+    from edgepress.recipe import load
+    from edgepress_cli.console import ConsoleReporter
+
+    reporter = ConsoleReporter()
+    try:
+        bench = set_up(load(recipe, list(settings or ())), device, reporter)
+        table = measure(bench.original, labelled(bench.calibration_batches(samples)), bench.loss)
+    finally:
+        reporter.close()
+    typer.echo(json.dumps(table.to_json(), indent=1) if as_json else table.to_text())

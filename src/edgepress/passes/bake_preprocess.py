@@ -1,0 +1,42 @@
+"""Bake the preprocessing into the graph: the network then takes raw values, x' = multiplier * x + offset per channel.
+
+The product and the sum stay nodes of their own. Folding them into a first convolution would be exact only without zero
+padding: a padded zero is a preprocessed zero there, and a raw one here.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from edgepress.ir.edit import Editor
+from edgepress.ir.program import PassResult, Program, Refusal
+
+MULTIPLIER, OFFSET = "preprocess.multiplier", "preprocess.offset"
+
+
+def bake_preprocess(program: Program, multiplier: Sequence[float], offset: Sequence[float]) -> PassResult:
+    """The program with the affine map in front of its first input.
+
+    Args:
+        multiplier, offset: one number per channel (dimension 1 of the first input), or a single one for all.
+    """
+    editor = Editor(program)
+    image = editor.node(program.user_inputs()[0].name)
+    value = image.meta["val"]
+    if refusal := _refusal(image.name, value, len(multiplier)):
+        return PassResult(program, False, (refusal,))
+    shape = (1, len(multiplier), *[1] * (value.dim() - 2))
+    scale = editor.add_tensor(MULTIPLIER, torch.tensor(multiplier, dtype=value.dtype).view(shape))
+    shift = editor.add_tensor(OFFSET, torch.tensor(offset, dtype=value.dtype).view(shape))
+    product = editor.call(torch.ops.aten.mul.Tensor, (image, scale), after=image, name="preprocess_scaled")
+    result = editor.call(torch.ops.aten.add.Tensor, (product, shift), after=product, name="preprocessed")
+    editor.replace_uses(image, result, keep=(product,))
+    return PassResult(editor.finish(note="preprocessing baked into the graph"), True)
+
+
+def _refusal(name: str, value: torch.Tensor, channels: int) -> Refusal | None:
+    if not value.dtype.is_floating_point or value.dim() < 2:
+        return Refusal(name, f"{value.dtype} of {value.dim()} dimensions", "floating point (N, channels, ...)")
+    if channels not in (1, value.shape[1]):
+        return Refusal(name, f"{value.shape[1]} channels", f"{channels}, as many as mean and std have")
+    return None

@@ -1,0 +1,32 @@
+"""Sparsity learning: a loss term that drives whole units to zero before they are cut."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgepress.analysis.channels import ChannelGroups
+
+
+def group_lasso(groups: ChannelGroups, weights: Mapping[str, Tensor]) -> Tensor:
+    """Σ over units of √(number of weights) · ‖weights of the unit‖₂ (Wen et al. 2016, eq. 2; groups as in DepGraph).
+
+    Args:
+        weights: parameters by name; differentiable. Scales and shifts count with the matrices.
+
+    Returns:
+        A scalar to add to the loss, times a strength of 1e-5 to 1e-3.
+    """
+    some = next(iter(weights.values()))
+    squares = torch.zeros(groups.units, dtype=some.dtype, device=some.device)
+    counts = torch.zeros_like(squares)
+    for name, dim in dict.fromkeys(m for group in groups.groups for m in group.members):
+        if name in weights:
+            units = groups.tensor_units(name, dim)
+            free = torch.from_numpy(np.flatnonzero(units >= 0))
+            slices = weights[name].movedim(dim, 0).flatten(1) if weights[name].dim() > 1 else weights[name][:, None]
+            index = torch.from_numpy(units[units >= 0])
+            squares = squares.index_add(0, index, slices.square().sum(1)[free])
+            counts = counts.index_add(0, index, torch.full((len(index),), float(slices.shape[1])))
+    return (counts.sqrt() * (squares + 1e-12).sqrt()).sum()
