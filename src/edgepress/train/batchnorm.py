@@ -58,9 +58,16 @@ def settled(program: Program, data: Samples) -> Program:
 def _norms(module: GraphModule) -> list[Norm]:
     """Those whose four tensors are plain attributes that no other node reads."""
     nodes = [n for n in module.graph.nodes if n.target is torch.ops.aten.batch_norm.default]
-    found = [Norm(n.args[0].name, *(str(a.target) for a in n.args[1:5]), float(n.args[7])) for n in nodes if _plain(n)]
+    found = [_norm(node) for node in nodes if _plain(node)]
     uses = Counter(name for norm in found for name in norm.names)
     return [norm for norm in found if all(uses[name] == 1 for name in norm.names)]
+
+
+def _norm(node: Node) -> Norm:
+    source, weight, bias, mean, var, _, _, eps, *_ = node.args
+    names = [str(attribute.target) for attribute in (weight, bias, mean, var) if isinstance(attribute, Node)]
+    assert isinstance(source, Node) and isinstance(eps, float)
+    return Norm(source.name, names[0], names[1], names[2], names[3], eps)
 
 
 def _plain(node: Node) -> bool:
