@@ -1,8 +1,8 @@
 """The integer arithmetic of a quantized program, as runtimes carry it out: to compare them with, bit for bit.
 
 A `Program` with Q/DQ computes in float between its grids; an integer kernel sums exactly in int32, multiplies the sum
-by one float32 factor, and rounds once (ties to even). The two differ by a step now and then. Formulas below are those of
-the ONNX operators QLinearConv, QGemm and QLinearAdd as onnxruntime's kernels evaluate them.
+by one float32 factor, and rounds once (ties to even). The two differ by a step now and then. Formulas below are those
+of the ONNX operators QLinearConv, QGemm and QLinearAdd as onnxruntime's kernels evaluate them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
