@@ -104,17 +104,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "results.json")
     options = parser.parse_args()
     models = Path(os.environ["EDGEPRESS_DATA"]) / "mlperf_tiny" / "models"
-    results: dict[str, Any] = {}
+    record: dict[str, Any] = {"environment": environment(), "peers": peers(), "results": {}}
     for core in options.cores.split(","):
-        for network, file in NETWORKS.items():
-            reason = why_not(core)
-            row = {"skipped": reason} if reason else measure(
-                core, network, models / f"{file}.tflite", specialise=options.specialise
-            )  # fmt: skip
-            results.setdefault(core, {})[network] = row
-    record = {"environment": environment(), "peers": peers(), "results": results}
-    options.out.write_text(json.dumps(record, indent=1) + "\n")
-    print("\n".join(summary(results, record["peers"])))
+        reason = why_not(core)
+        record["results"][core] = {
+            network: {"skipped": reason}
+            if reason
+            else measure(core, network, models / f"{file}.tflite", specialise=options.specialise)
+            for network, file in NETWORKS.items()
+        }
+        options.out.write_text(json.dumps(record, indent=1) + "\n")  # core by core: a run that is cut short is not lost
+    print("\n".join(summary(record["results"], record["peers"])))
 
 
 if __name__ == "__main__":

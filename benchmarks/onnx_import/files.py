@@ -34,7 +34,7 @@ RELATIVE, ABSOLUTE = 1e-4, 1e-6
 BATCH = 3
 
 # What an input holds in use, where standard normal numbers would be degenerate: scale of uniform numbers from 0.
-RANGES = {"style_candy": 255.0, "prisma_portrait": 255.0, "yunet_n_320": 255.0, "yolox_nano": 255.0}
+RANGES = {"style_candy": 255.0, "yunet_n_320": 255.0, "yolox_nano": 255.0}
 BYTES = ("magika",)
 BOUND = {"silero": {"sr": 16000}}
 LENGTHS = {"silero": {"input": 512}}
@@ -70,6 +70,16 @@ class Quant(OpRun):
         return (((np.round(np.clip(x / scale + zero, low, high)) - zero) * scale).astype(np.float32),)
 
 
+class BatchNormalization(OpRun):
+    """With stored statistics; the reference evaluator takes those of the batch before opset 14."""
+
+    op_domain = ""
+
+    def _run(self, x: Any, *parameters: Any, epsilon: float = 1e-5, **_: Any) -> Any:
+        scale, bias, mean, var = (v.reshape(1, -1, *[1] * (x.ndim - 2)) for v in parameters)
+        return (((x - mean) / np.sqrt(var + epsilon) * scale + bias).astype(np.float32),)
+
+
 class Reference:
     """Outputs of the file for named inputs, from a runtime that is not ours."""
 
@@ -79,7 +89,7 @@ class Reference:
         if any(node.domain == "onnx.brevitas" for node in proto.graph.node):
             self.name = "onnx reference evaluator"
             proto.opset_import.append(onnx.helper.make_opsetid(Quant.op_domain, 1))  # such files often leave it out
-            evaluator = ReferenceEvaluator(proto, new_ops=[Quant])
+            evaluator = ReferenceEvaluator(proto, new_ops=[Quant, BatchNormalization])
             self.run = lambda feeds: evaluator.run(None, feeds)
             return
         if is_half(proto):
@@ -258,11 +268,15 @@ def _number(value: float | None) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("folders", type=Path, nargs="+", help="folders of .onnx files, or such files")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    results = [try_file(path) for folder in arguments.folders for path in sorted(folder.rglob("*.onnx"))]
+    paths = [p for given in arguments.folders for p in ([given] if given.is_file() else sorted(given.rglob("*.onnx")))]
+    results = []
+    for path in paths:
+        results.append(try_file(path))
+        print(path.name, "ok" if results[-1].matches else results[-1].reason, file=sys.stderr)
     environment = {
         "onnxruntime": onnxruntime.__version__,
         "torch": torch.__version__,

@@ -31,7 +31,11 @@ SIZES = {"1": (128, 8), "10": (256, 20), "100": (640, 30), "300": (1024, 36)}
 class Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm, self.wide, self.narrow = nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.norm, self.wide, self.narrow = (
+            nn.LayerNorm(width),
+            nn.Linear(width, 4 * width),
+            nn.Linear(4 * width, width),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.narrow(torch.relu(self.wide(self.norm(x))))

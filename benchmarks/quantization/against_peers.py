@@ -1,4 +1,4 @@
-"""Post-training quantization of CIFAR ResNets, edgepress beside onnxruntime's quantize_static: seconds, memory, accuracy,
+"""Post-training quantization of CIFAR ResNets, edgepress beside onnxruntime: seconds, memory, accuracy,
 bytes and latency of the result. Each tool runs in a process of its own; latencies are interleaved afterwards.
 
     EDGEPRESS_DATA=... python benchmarks/quantization/against_peers.py --depths 20 56 --out results.json

@@ -70,7 +70,8 @@ def main() -> int:
         feeds = {name: {session.input_names[0]: data[0][:1]} for name, session in sessions.items()}
         latencies = compare_latency(sessions, feeds, runs=arguments.runs, warmup=30)
         found = {row.name: measured(row, scores, latencies[row.name], data[1], feeds[row.name]) for row in rows}
-    write(arguments.out, found, parities(scores), latencies.warnings)
+    notes = (arguments.note,) if arguments.note else ()
+    write(arguments.out, found, parities(scores), (*notes, *latencies.warnings))
     return 0
 
 
@@ -80,6 +81,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--fast", action="store_true")
+    parser.add_argument("--note", default="", help="how the machine was set up, for the record")
     return parser.parse_args()
 
 
@@ -175,9 +177,10 @@ def markdown(found, parity, environment) -> str:
         f"| {p['first']} / {p['second']} | {p['max_abs']:.3g} | {p['mean_abs']:.3g} | {p['flip_rate']:.2%} |"
         for p in parity
     ]
+    lines += ["", "int8: quantized for each runtime's own capability table, hence not the same network twice."]
     tools = ", ".join(f"{tool} {version}" for tool, version in environment.tools.items())
     lines += ["", f"{environment.cpu}, {environment.cores} cores, 1 thread, batch 1; {tools}."]
-    lines += [f"Warning: {warning}." for warning in environment.warnings]
+    lines += [f"Note: {warning}." for warning in environment.warnings]
     return "\n".join(lines)
 
 

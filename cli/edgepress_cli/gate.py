@@ -48,7 +48,7 @@ def gate(
 
     evidence = load_evidence(subject, command=f"edgepress gate {subject}")
     asked = _budgets(evidence, budgets, max_size, max_params, limit or [])
-    reference = _committed(baseline)
+    reference = _committed(baseline, against)
     if against:
         evidence = _with_rival(evidence, against)
     if retime or _needs_timing(evidence, asked, subject):
@@ -96,19 +96,29 @@ def _budgets(
     return tuple(found)
 
 
-def _committed(path: Path | None) -> Reference | None:
+def _committed(path: Path | None, against: Path | None) -> Reference | None:
     if path is None:
         return None
+    from edgepress.errors import UserError
     from edgepress.gate.baseline import read_baseline
+
+    if against:
+        raise UserError(
+            "edgepress gate: two baselines",
+            found=f"--baseline {path} and --against {against}",
+            expected="one of them",
+            fix="gate twice",
+        )
 
     return read_baseline(path).reference()
 
 
 def _with_rival(evidence: Evidence, against: Path) -> Evidence:
-    """The evidence with another model file as its baseline."""
+    """The evidence with another model file as its baseline; what was paired with the former one is gone."""
     from edgepress.gate.artifact import describe_artifact
 
-    return evidence.model_copy(update={"baseline": describe_artifact(against)})
+    rival = describe_artifact(against.resolve(), name=against.name)
+    return evidence.model_copy(update={"baseline": rival, "paired": None, "classes": (), "parity": ()})
 
 
 def _needs_timing(evidence: Evidence, budgets: tuple[Budget, ...], subject: Path) -> bool:

@@ -250,6 +250,18 @@ def volume() -> nn.Module:
     return Function(forward, inner=inner, norm=nn.BatchNorm3d(8), up=up, head=nn.Linear(6, 5))
 
 
+def instance_normed() -> nn.Module:
+    return nn.Sequential(conv(3, 8), nn.InstanceNorm2d(8, affine=True), nn.ReLU(), conv(8, 6), head(6))
+
+
+def narrowed() -> nn.Module:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(m.stem(x)).flip(3)
+        return m.head(torch.cat([y.narrow(1, 2, 5), y[:, -3:]], 1))
+
+    return Function(forward, stem=conv(3, 10), head=head(8))
+
+
 def sequence() -> nn.Module:
     """One-dimensional convolutions with gated linear units."""
     layers = (nn.Flatten(2), nn.Conv1d(3, 16, 5, padding=2), nn.GLU(1), nn.Conv1d(8, 6, 3), nn.ReLU())
@@ -261,7 +273,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     for f in (
         plain, flat, flat_view, residual, padded_shortcut, dense, chunked, gated, depthwise, grouped, many_groups,
         squeeze_excite, shuffled, u_net, super_resolution, group_normed, lstm, lstm_projected, gru_bidirectional, rnn,
-        transformer, chunked_transformer, grouped_query, volume, sequence,
+        transformer, chunked_transformer, grouped_query, volume, sequence, narrowed, instance_normed,
     )
 }  # fmt: skip
 

@@ -40,6 +40,9 @@ EXPECTED = {
     "chunked_transformer": {"embed.weight": 12, "qkv.weight": 3, "wide.weight": 20},
     "grouped_query": {"embed.weight": 16, "query.weight": 2, "wide.weight": 20},
     "volume": {"inner.weight": 4, "up.weight": 3},
+    # the two that nobody reads are told apart from the others
+    "narrowed": {"stem.weight": 2, "stem.weight#2": 8},
+    "instance_normed": {"0.weight": 8, "3.weight": 6},
     "sequence": {"1.weight": 8, "3.weight": 6},
 }
 
@@ -99,3 +102,11 @@ def test_a_network_without_layers_has_no_groups() -> None:
 def test_numbers_do_not_depend_on_the_run() -> None:
     one, other = (channel_groups(program_of("u_net")) for _ in range(2))
     assert one.groups == other.groups
+
+
+def test_narrow_and_flip_keep_what_they_can() -> None:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return m.head(torch.narrow(m.conv(x).flip(3), 1, 2, 6))
+
+    program = capture(Function(forward, conv=conv(3, 8), head=head(6)), [torch.randn(2, 3, 8, 8)])
+    assert {(g.name, g.size) for g in channel_groups(program).groups} == {("conv.weight", 2), ("conv.weight#2", 6)}

@@ -128,6 +128,14 @@ def test_the_worst_class_is_found_and_named(make_evidence: Make) -> None:
     assert "beyond the margin after Holm: cat" in broken.evidence
 
 
+def test_classes_are_held_against_their_own_run_whatever_the_reference(make_evidence: Make) -> None:
+    groups = (ClassOutcome(label="a", outcomes=outcome(400, 2, 2)),)
+    stored = Reference(Subject(name="old"), "the committed baseline", "x", paired=False)
+    budget = [Budget(metric="worst_class_accuracy", max_drop=0.05)]
+    verdict = only(judge(make_evidence([], [], classes=groups), budget, stored))
+    assert verdict.outcome == "pass" and "against the baseline of the same run" in verdict.evidence
+
+
 def test_many_equal_classes_rarely_fail_together(make_evidence: Make) -> None:
     """40 equal classes at margin 0: without correction nearly every gate would fail, with it at most one in twenty."""
     import numpy as np

@@ -16,7 +16,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "edgepress"
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
-SLOW_TO_RUN = {"edgepress run recipes/quickstart.yaml"}  # run by tests/cli/test_quickstart.py
 
 
 def shell_lines(text: str) -> Iterator[str]:
@@ -30,11 +29,15 @@ def shell_lines(text: str) -> Iterator[str]:
 README_COMMANDS = [c for c in shell_lines((ROOT / "README.md").read_text()) if c.startswith("edgepress ")]
 
 
-@pytest.mark.parametrize("command", [c for c in README_COMMANDS if c not in SLOW_TO_RUN])
-def test_readme_commands_run(command: str, edgepress: Callable[..., CompletedProcess[str]]) -> None:
-    done = edgepress(*shlex.split(command)[1:])
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
+@pytest.mark.slow
+def test_readme_commands_run_in_order(tmp_path: Path, edgepress: Callable[..., CompletedProcess[str]]) -> None:
+    """In an empty folder beside the recipes, one after another, as a reader would."""
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    for command in README_COMMANDS:
+        done = edgepress(*shlex.split(command)[1:], cwd=tmp_path)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        assert done.stdout, command
+    assert (tmp_path / "runs" / "quickstart" / "report.html").is_file()
 
 
 def test_readme_shows_the_two_commands() -> None:

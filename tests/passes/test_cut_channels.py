@@ -58,7 +58,7 @@ def masked(value: torch.Tensor, layout: Layout, stays: torch.Tensor) -> torch.Te
     factors = [f for dim in layout for f in dim]
     split = value.reshape(_factor_sizes(value, layout))
     for block in blocks_of(layout):
-        mask = stays[torch.from_numpy(block.atoms)]
+        mask = stays[torch.tensor(block.atoms)]
         order = [f.axis for f in factors if f.block is block]
         shape = [f.size if f.block is block else 1 for f in factors]
         split = split * mask.permute(order).reshape(shape)

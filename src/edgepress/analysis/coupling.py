@@ -312,6 +312,7 @@ def _rules() -> Mapping[object, Rule]:
         aten.linear.default: linear,
         aten.prelu.default: prelu,
         aten.batch_norm.default: batch_norm,
+        aten.instance_norm.default: batch_norm,
         aten.group_norm.default: group_norm,
         aten.layer_norm.default: layer_norm,
         aten.rms_norm.default: layer_norm,

@@ -155,6 +155,39 @@ def slice_(trace: Trace, node: Node) -> Layout:
     return _with_dim(source, dim, channels(atoms[start : start + size]))
 
 
+def narrow(trace: Trace, node: Node) -> Layout:
+    bound = arguments(node)
+    dim = bound["dim"] % rank(node)
+    source, atoms = _settled(trace, node, dim)
+    if atoms is None or not isinstance(bound["start"], int):
+        source = trace.fix_dims(source, [dim], node, "slices channels at a free position", "a constant position")
+        return _with_dim(source, dim, fixed(sizes(node)[dim]))
+    start = _absolute(bound["start"], atoms.size)
+    return _with_dim(source, dim, channels(atoms[start : start + sizes(node)[dim]]))
+
+
+def index_select(trace: Trace, node: Node) -> Layout:
+    """Picking entries of a plain dimension by a tensor of indices; channels picked so must stay."""
+    dim = arguments(node)["dim"] % rank(node)
+    found, needed = "picks channels by computed position", "a range of channels"
+    source = trace.fix_dims(source_of(trace, node), [dim], node, found, needed)
+    return _with_dim(source, dim, fixed(sizes(node)[dim]))
+
+
+def flip(trace: Trace, node: Node) -> Layout:
+    source = source_of(trace, node)
+    over = [d % len(source) for d in arguments(node)["dims"]]
+    return trace.fix_dims(source, over, node, "reverses these channels", "channels in order")
+
+
+def metadata_check(trace: Trace, node: Node) -> Layout:
+    """An assertion about dtype or device has no result and does not mind how many channels there are; sizes do."""
+    bound = arguments(node)
+    if bound["size"] is not None or bound["stride"] is not None:
+        trace.freeze_layout(trace.layout(bound["a"]), node.name, "asserts this size", "an assertion without sizes")
+    return ()
+
+
 def _absolute(index: int, size: int) -> int:
     return index + size if index < 0 else index
 
@@ -310,6 +343,10 @@ RULES: Mapping[object, Rule] = {
     aten.select.int: select,
     aten.unbind.int: unbind,
     aten.slice.Tensor: slice_,
+    aten.narrow.default: narrow,
+    aten.index_select.default: index_select,
+    aten.flip.default: flip,
+    aten._assert_tensor_metadata.default: metadata_check,
     aten.split.Tensor: split,
     aten.split.sizes: split,
     aten.split_with_sizes.default: split,

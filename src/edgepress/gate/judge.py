@@ -100,7 +100,8 @@ def judge(
 
 def own_baseline(evidence: Evidence) -> Reference:
     """The baseline that was measured in the same run, interleaved with the model."""
-    label = f"the {evidence.baseline.name} of the same run"
+    name = evidence.baseline.name
+    label = "the baseline of the same run" if name == "baseline" else name
     return Reference(evidence.baseline, label, evidence.environment.machine_class, paired=True)
 
 
@@ -194,7 +195,9 @@ def _uses_paired(evidence: Evidence, check: Check, against: Reference) -> bool:
 def _finding(evidence: Evidence, check: Check, against: Reference, error_rate: float) -> Finding:
     if check.groups:
         if check.kind == "max_drop":
-            return worst_drop(check.groups, check.limit, error_rate)
+            worst = worst_drop(check.groups, check.limit, error_rate)
+            own = "" if against.paired else "; against the baseline of the same run"
+            return worst._replace(remark=worst.remark + own)
         return worst_accuracy(check.groups, error_rate)
     if evidence.paired and _uses_paired(evidence, check, against):
         return outcome_drop(evidence.paired, error_rate)

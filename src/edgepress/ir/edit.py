@@ -5,8 +5,9 @@ whose shapes have been propagated again. A pass is policy-free code that drives 
 """
 
 import copy
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,11 +22,13 @@ from torch.export.graph_signature import (
     TensorArgument,
 )
 from torch.fx import Graph, GraphModule, Interpreter, Node
+from torch.fx.node import map_arg
 
 from edgepress.ir.program import Program, rebuild
 from edgepress.ir.verify import verify
 
 Op = Callable[..., Any]
+FLOAT = re.compile(r"\d+\.\d+(e-?\d+)?|\d+e-?\d+")
 
 
 class Editor:
@@ -193,25 +196,88 @@ class Editor:
         mode = _fake_mode(self._program)
         targets = {node: target for target, node in self._placeholders.items()}
         inputs = [
-            mode.from_tensor(self.state[targets[n]], static_shapes=True) if n in targets else n.meta["val"]
+            self._placeholder_value(mode, n, targets[n]) if n in targets else n.meta["val"]
             for n in self.graph.nodes
             if n.op == "placeholder"
         ]
         with mode, enable_python_dispatcher(), torch.no_grad():
-            _Propagate(module).run(*inputs)
+            _Propagate(module, self._program.graph).run(*inputs)
+
+    def _placeholder_value(self, mode: FakeTensorMode, node: Node, target: str) -> Any:
+        tensor, value = self.state[target], node.meta.get("val")
+        if value is not None and value.dtype == tensor.dtype and tuple(value.shape) == tuple(tensor.shape):
+            return value
+        return mode.from_tensor(tensor, static_shapes=True)
 
 
 class _Propagate(Interpreter):
-    """Runs a graph on fake tensors and notes each result."""
+    """Runs a graph on fake tensors and notes each result.
+
+    An operator that met operands of the same types before, in this run or in the graph as it was, gives the same type
+    again: running operators on symbolic sizes is what an edit would spend most of its time on.
+    """
+
+    def __init__(self, module: GraphModule, before: Graph) -> None:
+        super().__init__(module)
+        self._types: dict[int, object] = {}
+        self._known: dict[object, Any] = {}
+        for node in before.nodes:
+            if node.op == "call_function":
+                self._remember(self._signature(node), node.meta.get("val"))
 
     def run_node(self, n: Node) -> Any:
-        try:
-            result = super().run_node(n)
-        except Exception as error:
-            raise _shape_error(n, error) from error
+        signature = self._signature(n) if n.op == "call_function" else None
+        result = self._known.get(signature)
+        if result is None:
+            result = self._run(n)
         if n.op != "output":
             n.meta["val"] = result
+        if signature is not None:
+            self._remember(signature, result)
         return result
+
+    def _remember(self, signature: object, result: Any) -> None:
+        # Sizes that depend on data (u0, u1, ...) are new in every call.
+        if not re.search(r"\bu\d", str(self._type(result))):
+            self._known[signature] = result
+
+    def _run(self, node: Node) -> Any:
+        try:
+            return super().run_node(node)
+        except Exception as error:
+            raise _shape_error(node, error) from error
+
+    def _signature(self, node: Node) -> tuple[object, ...]:
+        """Operator and arguments, with every operand replaced by its type."""
+
+        def described(operand: Node) -> Any:
+            return _Type(self._type(operand.meta.get("val")))
+
+        text = str(map_arg((node.args, node.kwargs), described))
+        if getattr(node.target, "namespace", "") == "quantized_decomposed":
+            text = FLOAT.sub("", text)  # no type depends on a scale
+        return node.target, text
+
+    def _type(self, value: object) -> object:
+        """Dtype, sizes and strides; computed once per value, since printing symbolic sizes is slow."""
+        if id(value) not in self._types:
+            self._types[id(value)] = _describe(value)
+        return self._types[id(value)]
+
+
+@dataclass(frozen=True)
+class _Type:
+    """Stands for an operand in a signature."""
+
+    description: object
+
+
+def _describe(value: object) -> object:
+    if isinstance(value, torch.Tensor):
+        return value.dtype, value.device, tuple(map(str, value.shape)), tuple(map(str, value.stride()))
+    if isinstance(value, list | tuple):
+        return tuple(_describe(v) for v in value)
+    return str(value)
 
 
 def _shape_error(node: Node, error: Exception) -> Exception:

@@ -15,8 +15,8 @@ import torch
 
 from edgepress import __version__
 from edgepress.errors import UserError
-from edgepress.ir.capture import quiet_torch
 from edgepress.ir import quant_ops  # noqa: F401  (archives of quantized programs need its operators)
+from edgepress.ir.capture import quiet_torch
 from edgepress.ir.program import Program
 
 ARCHIVE, MANIFEST = "program.pt2", "program.json"  # the archive's file name is part of its bytes: keep it fixed

@@ -121,6 +121,15 @@ def _slice(editor: Editor, node: Node, kept: Kept) -> None:
     _set(editor, node, 3, first + kept.size(kept.layouts[node.name][at]))
 
 
+def _narrow(editor: Editor, node: Node, kept: Kept) -> None:
+    source = _source(node, kept)
+    at = _named(node, "dim")[1] % len(source)
+    if kept.changed(source[at]):
+        start = kept.before(source[at], _absolute(_named(node, "start")[1], dim_size(source[at])))
+        _set(editor, node, 2, start)
+        _set(editor, node, 3, kept.size(kept.layouts[node.name][at]))
+
+
 def _absolute(index: int, size: int) -> int:
     return index + size if index < 0 else index
 
@@ -197,6 +206,7 @@ RULES: Mapping[object, Repair] = {
     aten.new_full.default: _shape("size"),
     aten.unflatten.int: _unflatten,
     aten.slice.Tensor: _slice,
+    aten.narrow.default: _narrow,
     aten.split.Tensor: _split,
     aten.split.sizes: _split,
     aten.split_with_sizes.default: _split,

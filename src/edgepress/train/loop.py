@@ -11,6 +11,7 @@ from torch import Tensor
 
 from edgepress.errors import UserError
 from edgepress.ir.program import Program
+from edgepress.train.batchnorm import settled
 from edgepress.train.job import Job, Objective, Taps
 from edgepress.train.options import TrainOptions
 from edgepress.train.progress import EpochLog, Progress
@@ -66,6 +67,7 @@ def fit(
         UserError: data that do not fit, a loss that is not finite, a checkpoint of another job.
         ToolError: the disk is full.
     """
+    program = settled(program, train) if options.settle else program
     job = Job(program, train, objective, options, task, validation, _teachers(teacher), taps or Taps.of(objective),
               penalty, constraint)  # fmt: skip
     if validation is not None and task is None:

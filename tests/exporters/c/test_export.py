@@ -126,6 +126,31 @@ def test_the_example_makefile_proves_the_model(
     assert "all golden vectors match" in run("make", "host", cwd=tmp_path / "c")
 
 
+def test_several_inputs_and_outputs(source_file: Path, host_runner: Any, compiler: str, tmp_path: Path) -> None:
+    shapes = {"a": (1, 3, 4, 2), "b": (1, 3, 4, 2), "sum": (1, 3, 4, 2), "table": (1, 3, 4, 2)}
+    tensors = {name: g.Tensor(name, shape, "int8", (0.1,), 3) for name, shape in shapes.items()}
+    half = rescale_of(0.5)
+    add = g.Arithmetic(
+        name="add",
+        inputs=("a", "b"),
+        output="sum",
+        kind="add",
+        left=half,
+        right=half,
+        output_rescale=rescale_of(2**-19),
+    )
+    table = g.Lookup(name="flip", inputs=("b",), output="table", function="flip", table=tuple(range(127, -129, -1)))
+    graph = g.Graph("net", tensors, (add, table), ("a", "b"), ("sum", "table"))
+    artifact = export_graph(graph, source_file, tmp_path / "c", options=Options(target="host", golden=3))
+    rows = np.random.default_rng(0).integers(-100, 100, (5, 48)).astype(np.int8)
+    found = host_runner(artifact)(rows)
+    np.testing.assert_array_equal(found[:, 24:], -1 - rows[:, 24:])
+    np.testing.assert_array_equal(found[:, :24], np.clip(rows[:, :24].astype(int) + rows[:, 24:] - 3, -128, 127))
+    flags = [*WARNINGS, "-I."]
+    run(compiler, *flags, "-o", "t", "model.c", "model_weights.c", "example/main.c", cwd=artifact.folder)
+    assert "all golden vectors match" in run("./t", cwd=artifact.folder)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

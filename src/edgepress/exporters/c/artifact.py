@@ -85,6 +85,8 @@ def _words(source: Source, core: CoreTarget, origin: Path) -> dict[str, Any]:
         "target": core.name,
         "input_bytes": x.nbytes,
         "output_bytes": y.nbytes,
+        "input_sizes": ", ".join(str(g.tensor(name).nbytes) for name in g.inputs),
+        "output_sizes": ", ".join(str(g.tensor(name).nbytes) for name in g.outputs),
         "input_text": _border_text(x),
         "output_text": _border_text(y),
         "arena": source.plan.arena,

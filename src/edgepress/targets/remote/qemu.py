@@ -60,10 +60,10 @@ def command(target: Target) -> tuple[list[str], dict[str, str]]:
     tree, packages = files() / "tree", files() / "packages"
     if not (tree / PYTHON).exists() or not packages.is_dir():
         raise MissingTool(f"an arm64 file tree in {files()}", needed_for=f"target {target.name}", install=PREPARE)
-    _describe_core(tree / "proc/cpuinfo", target.device)
+    view = _core_view(tree, files() / "cores" / target.device, target.device)
     environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(files()), "PYTHONPATH": str(packages)}
     program_text = bootstrap(str(files() / "worker"))
-    return [program, "-cpu", target.device, "-L", str(tree), str(tree / PYTHON), "-c", program_text], environment
+    return [program, "-cpu", target.device, "-L", str(view), str(view / PYTHON), "-c", program_text], environment
 
 
 def explain(lost: ConnectionLost) -> ToolError:
@@ -71,13 +71,32 @@ def explain(lost: ConnectionLost) -> ToolError:
     return ToolError("the emulated process ended", found=f"exit {lost.returncode}: {lost.found}")
 
 
-def _describe_core(path: Path, core: str) -> None:
-    """Write the /proc/cpuinfo that the emulated programs see: without it they would read this machine's."""
+def _core_view(tree: Path, view: Path, core: str) -> Path:
+    """The file tree as a program on this core sees it: the same files, and a /proc/cpuinfo of its own.
+
+    Without one, emulated programs would read this machine's. One view per core, so that two cores can run at a time.
+    """
+    (view / "proc").mkdir(parents=True, exist_ok=True)
+    for entry in tree.iterdir():
+        if entry.name != "proc":
+            _link(view / entry.name, entry.resolve())
+    partial = view / f"cpuinfo-{os.getpid()}"
+    partial.write_text(_cpuinfo(core))
+    partial.replace(view / "proc/cpuinfo")
+    return view
+
+
+def _link(path: Path, to: Path) -> None:
+    try:
+        path.symlink_to(to)
+    except FileExistsError:  # made by an earlier run, or by another one just now
+        return
+
+
+def _cpuinfo(core: str) -> str:
     part, features = CORES[core]
-    text = (
+    return (
         "processor\t: 0\nBogoMIPS\t: 100.00\n"
         f"Features\t: {features}\nCPU implementer\t: 0x41\nCPU architecture: 8\n"
         f"CPU variant\t: 0x1\nCPU part\t: {part}\nCPU revision\t: 0\n\n"
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)

@@ -6,12 +6,15 @@
 static uint8_t arena[${NAME}_ARENA_BYTES] __attribute__((aligned(8)));
 
 int main(void) {
+    static const int input_size[${NAME}_INPUTS] = {${input_sizes}}, output_size[${NAME}_OUTPUTS] = {${output_sizes}};
+    const int8_t *x = ${name}_golden_inputs, *y = ${name}_golden_outputs;
     int wrong = 0;
     for (int v = 0; v < ${NAME}_GOLDEN_VECTORS; v++) {
-        const int8_t *x = ${name}_golden_inputs + v * ${input_bytes}, *y = ${name}_golden_outputs + v * ${output_bytes};
-        for (int i = 0; i < ${input_bytes}; i++) ${name}_input(arena, 0)[i] = x[i];
+        for (int k = 0; k < ${NAME}_INPUTS; k++)
+            for (int i = 0; i < input_size[k]; i++) ${name}_input(arena, k)[i] = *x++;
         ${name}_run(arena);
-        for (int i = 0; i < ${output_bytes}; i++) wrong += ${name}_output(arena, 0)[i] != y[i];
+        for (int k = 0; k < ${NAME}_OUTPUTS; k++)
+            for (int i = 0; i < output_size[k]; i++) wrong += ${name}_output(arena, k)[i] != *y++;
     }
     semihosting_write(wrong ? "${name}: WRONG\n" : "${name}: all golden vectors match\n");
     return wrong != 0;
