@@ -13,8 +13,9 @@ class Quantize(StepConfig):
     Attributes:
         scheme: `int8`: per-channel weights, per-tensor activations, placed from the target's capability table.
         weight_bits: width of the weights. edge_bits: of the first and last layer, where that differs.
-        activation_bits: null leaves activations float. rounding: `output` rounds weights so that the layer's output keeps,
-            `auto` does so below 8 bits. reconstruct_steps: of block reconstruction after that.
+        activation_bits: null leaves activations float.
+        rounding: `output` rounds weights so that the layer's output keeps, `auto` does so below 8 bits.
+        reconstruct_steps: of block reconstruction after that.
         keep_float: nodes, or layers by dotted prefix, that stay float.
         observer: how ranges of activations are found.
         samples: calibration samples, drawn by the seed from `data.train`; `data.calibration.samples` without it.
