@@ -27,7 +27,8 @@ class TrainResult:
 
     Attributes:
         program: with the trained weights. best_metric: validation metric of these weights, `None` without validation.
-        metric: its name. best_epoch: the epoch (from 1) the weights are from. log: one entry per epoch.
+        metric: its name. log: one entry per epoch.
+        best_epoch: the epoch (from 1) the weights are from, 0 for those it began with.
         resumed_at: step a previous run had reached, 0 for a fresh one. notes: what was done otherwise than asked.
     """
 
