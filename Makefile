@@ -9,7 +9,7 @@ PIP_FLAGS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart families test lint types unit shape arm64 clean
+.PHONY: help setup quickstart families test lint types unit shape arm64 embedded-bench clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,9 @@ shape: setup  ## sizes of functions and files, and the limits they keep
 
 unit: setup
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+embedded-bench: setup  ## generated C for four MLPerf Tiny networks on seven cores: instructions, flash, RAM (needs EDGEPRESS_DATA)
+	$(BIN)/python benchmarks/embedded/run.py
 
 arm64: setup  ## the arm64 build of onnxruntime in emulation: its answers against this machine's
 	$(BIN)/python scripts/arm64_tree.py

@@ -38,7 +38,7 @@ def cifar(split: str, limit: int) -> Dataset:
 def make(name: str, images: int, epochs: int) -> Experiment:
     trained = factory.find(f"{NETWORKS}:resnet", HERE)
     train, test = cifar("train", images), cifar("test", 1000)
-    shared = {"epochs": epochs, "batch_size": 64, "amp": "bf16", "channels_last": True, "augment": ("flip", "crop")}
+    shared = {"epochs": epochs, "batch_size": 64, "amp": "bf16", "channels_last": True, "augment": ("flip", "shift")}
     if name == "small":
         torch.manual_seed(0)
         network = factory.find(f"{NETWORKS}:ResNetCifar", HERE)(20)

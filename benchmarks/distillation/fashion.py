@@ -64,7 +64,7 @@ def make(name: str, folder: Path | None) -> Experiment:
     everything, test = fashion("train"), fashion("t10k")
     teacher = trained_teacher(everything, folder)
     rest = everything.subset(range(TEACHER_IMAGES, TEACHER_IMAGES + 2000))
-    shared = {"batch_size": 32, "optimizer": "adamw", "augment": ("flip", "crop")}
+    shared = {"batch_size": 32, "optimizer": "adamw", "augment": ("flip", "shift")}
     if name == "small":
         return Experiment(name, teacher, network(4), rest, test, TrainOptions(epochs=15, lr=5e-3, **shared))
     batches = [(batch.inputs, batch.targets) for batch in rest.subset(range(256)).batches(64)]

@@ -133,7 +133,7 @@ def _line(row: Mapping[str, Any]) -> str:
         _both(before["macs"], after["macs"], 1000, 1),
         _both(before["latency_ms"], after["latency_ms"], 1, 3),
         row["metric"],
-        *(f"{side[row['metric']]:.4f}" for side in (before, after)),
+        *(f"{side[row['metric']]:.4g}" for side in (before, after)),
     ]
     return "| " + " | ".join(cells) + " |"
 

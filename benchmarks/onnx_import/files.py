@@ -75,10 +75,8 @@ class BatchNormalization(OpRun):
 
     op_domain = ""
 
-    def _run(
-        self, x: Any, scale: Any, bias: Any, mean: Any, var: Any, epsilon: float = 1e-5, momentum: float = 0.9
-    ) -> Any:
-        scale, bias, mean, var = (v.reshape(1, -1, *[1] * (x.ndim - 2)) for v in (scale, bias, mean, var))
+    def _run(self, x: Any, *parameters: Any, epsilon: float = 1e-5, **_: Any) -> Any:
+        scale, bias, mean, var = (v.reshape(1, -1, *[1] * (x.ndim - 2)) for v in parameters)
         return (((x - mean) / np.sqrt(var + epsilon) * scale + bias).astype(np.float32),)
 
 

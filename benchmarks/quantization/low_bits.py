@@ -1,6 +1,6 @@
 """Weights of 8 to 2 bits with 8-bit activations, without training: rounding to nearest beside rounding by layer output.
 
-EDGEPRESS_DATA=... python benchmarks/quantization/low_bits.py --networks resnet20 resnet8 --bits 4 3 2 --out results.json
+EDGEPRESS_DATA=... python benchmarks/quantization/low_bits.py --networks resnet20 --bits 4 3 2
 """
 
 import argparse

@@ -21,7 +21,7 @@ def sensitivity(
     import json
 
     from edgepress.pipeline.bench import labelled
-    from edgepress.pipeline.run import _set_up as set_up
+    from edgepress.pipeline.run import set_up
     from edgepress.prune.sensitivity import sensitivity as measure
     from edgepress.recipe import load
     from edgepress_cli.console import ConsoleReporter

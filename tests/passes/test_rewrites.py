@@ -46,14 +46,16 @@ def test_norms_that_cannot_be_folded_say_why(net: type[nn.Module], reason: str) 
 
 class Idle(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return nn.functional.dropout(x[:, :, :], 0.5, False).contiguous()[:, 1:] * 2.0
+        y = nn.functional.dropout(x[:, :, :], 0.5, False)[:, 1:].float()
+        return y.transpose(1, 2).contiguous().view(-1, 9) * 2.0
 
 
 def test_what_changes_nothing_is_dropped() -> None:
     program = capture(Idle(), [torch.randn(2, 4, 3)])
     result = drop_identity(program)
     text = to_text(result.program)
-    assert result.changed and "dropout" not in text and "contiguous" not in text
+    assert result.changed and "dropout" not in text and "aten.to" not in text
+    assert "aten.contiguous" in text, "the view needs its strides"
     assert text.count("aten.slice") == 1, "the slice that cuts stays"
     x = torch.randn(3, 4, 3)
     assert torch.equal(result.program(x), program(x))

@@ -50,6 +50,11 @@ def test_rounding_and_minimum(network: Program, batches: Batches, loss: Loss) ->
     assert all(len(kept) >= 5 for kept in plan.kept.values())
 
 
+def test_the_same_request_gives_the_same_network(network: Program, batches: Batches, loss: Loss) -> None:
+    one, other = (prune(network, PruneOptions({"macs": 0.4}), batches, loss).program for _ in range(2))
+    assert one.digest() == other.digest()
+
+
 def test_ignored_groups_stay(network: Program, loss: Loss) -> None:
     plan = make_plan(network, PruneOptions({"macs": 0.3}, criterion="l2", ignore=("^stem",)), [], loss)
     assert set(plan.kept) == {"inner.weight"}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from edgepress.errors import UserError
-from edgepress.train.augment import AUGMENTATIONS, chain, crop, cutmix, erase, flip, mixup
+from edgepress.train.augment import AUGMENTATIONS, chain, crop, cutmix, erase, flip, mixup, shift
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -32,11 +32,12 @@ def test_flip_mirrors_about_half() -> None:
     assert 2 < sum(mirrored) < 14
 
 
-def test_crop_shifts_by_at_most_an_eighth() -> None:
-    shifted = crop(IMAGES, generator())
+@pytest.mark.parametrize(("augmentation", "padding"), [(crop, "constant"), (shift, "reflect")])
+def test_images_are_shifted_by_at_most_an_eighth(augmentation, padding: str) -> None:
+    shifted = augmentation(IMAGES, generator())
     offsets = set()
     for before, after in zip(IMAGES, shifted, strict=True):
-        padded = torch.nn.functional.pad(before, (1, 1, 1, 1))
+        padded = torch.nn.functional.pad(before, (1, 1, 1, 1), mode=padding)
         where = [(y, x) for y in range(3) for x in range(3) if torch.equal(padded[:, y : y + 8, x : x + 8], after)]
         assert where
         offsets.add(where[0])

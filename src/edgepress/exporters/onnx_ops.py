@@ -108,14 +108,31 @@ def _transposed_convolution(g: GraphBuilder, node: Node, out: str) -> None:
 
 
 def _linear(g: GraphBuilder, node: Node, out: str) -> None:
-    if rank(arg(node, 0)) == 2 and arg(node, 2) is not None:
-        g.emit("Gemm", _operands(g, node), out=out, transB=1)
+    if arg(node, 2) is not None and (rank(arg(node, 0)) == 2 or _is_quantized(node)):
+        _gemm(g, node, out)
         return
     bias = arg(node, 2)
     product = g.emit("MatMul", [g.name(arg(node, 0)), _transposed_weight(g, arg(node, 1))],
                      out=out if bias is None else "")  # fmt: skip
     if bias is not None:
         g.emit("Add", [product, _float_bias(g, bias)], out=out)
+
+
+def _is_quantized(node: Node) -> bool:
+    """Whether weight and bias come as integers and at most one size is free, so that rows can be flattened."""
+    free = [size for size in node.meta["val"].shape if not isinstance(size, int)]
+    return len(free) <= 1 and all(op_name(arg(node, i)) in QUANTIZED for i in (0, 1, 2))
+
+
+def _gemm(g: GraphBuilder, node: Node, out: str) -> None:
+    """The form with an integer kernel that takes the bias along. More than two axes are flattened to rows around it."""
+    names = _operands(g, node)
+    if rank(arg(node, 0)) == 2:
+        g.emit("Gemm", names, out=out, transB=1)
+        return
+    columns = int(arg(node, 0).meta["val"].shape[-1])
+    rows = g.emit("Reshape", [names[0], g.integers([-1, columns])])
+    g.emit("Reshape", [g.emit("Gemm", [rows, *names[1:]], transB=1), g.target_shape(node)], out=out)
 
 
 def _transposed_weight(g: GraphBuilder, weight: Any) -> str:

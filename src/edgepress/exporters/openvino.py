@@ -1,5 +1,4 @@
-"""OpenVINO IR: an .xml and its .bin, made from an ONNX file. Nothing is reported to anyone: OpenVINO's own converter
-would send telemetry, its runtime's reader and writer do not."""
+"""OpenVINO IR: an .xml and its .bin, made from an ONNX file."""
 
 from __future__ import annotations
 

@@ -17,13 +17,12 @@ from torch.export.graph_signature import InputKind
 from torch.fx import GraphModule, Node
 
 STATE_KINDS = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
-# Operators whose third-party flag says "training": position of that flag among the arguments.
+# Operators with a flag that says "training": position of that flag among the arguments.
 TRAINING_FLAG = {
     torch.ops.aten.batch_norm.default: 5,
     torch.ops.aten.dropout.default: 2,
     torch.ops.aten.feature_dropout.default: 2,
     torch.ops.aten.alpha_dropout.default: 2,
-    torch.ops.aten.instance_norm.default: 5,
     torch.ops.aten.lstm.input: 6,
     torch.ops.aten.gru.input: 6,
     torch.ops.aten.rnn_tanh.input: 6,

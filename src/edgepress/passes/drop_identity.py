@@ -1,4 +1,7 @@
-"""Remove nodes that change nothing at inference: dropout, whole-range slices, copies, casts to the same type."""
+"""Remove nodes that change nothing at inference: dropout, whole-range slices, casts to the same type.
+
+`contiguous` and `clone` stay: they change strides, and a later `view` may depend on that.
+"""
 
 import torch
 from torch.fx import Node
@@ -8,8 +11,8 @@ from edgepress.ir.program import PassResult, Program
 from edgepress.ir.text import op_name
 
 ALWAYS = {
-    "aten.dropout", "aten.dropout_", "aten.feature_dropout", "aten.alpha_dropout", "aten.contiguous", "aten.clone",
-    "aten.alias", "aten.detach", "aten.lift_fresh_copy",
+    "aten.dropout", "aten.dropout_", "aten.feature_dropout", "aten.alpha_dropout", "aten.alias", "aten.detach",
+    "aten.lift_fresh_copy",
 }  # fmt: skip
 # Casts are identities when neither shape nor dtype changes; so is an expansion to the same shape.
 IF_SAME_TYPE = {"aten.to.dtype", "aten.to.device", "aten._to_copy", "aten.expand", "aten.view", "aten.reshape"}

@@ -52,7 +52,7 @@ def fix_scales(program: Program) -> PassResult:
     missing = [p.tensor for p in plan.weights if _name(p.tensor) not in state]
     if missing:
         raise UserError("the program has no learned scales", found=f"none for {missing[0]}",
-                        expected="a program of learn_scales", fix="call learn_scales, train, then fix_scales")  # fmt: skip
+                        expected="one of learn_scales", fix="learn_scales, then train, then fix_scales")  # fmt: skip
     activations = tuple(_fixed_activation(p, state) for p in plan.activations)
     weights = tuple(p.model_copy(update={"scales": _numbers(state[_name(p.tensor)])}) for p in plan.weights)
     learned = plan.model_copy(update={"activations": activations, "weights": weights})

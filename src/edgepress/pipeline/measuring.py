@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from edgepress.analysis.costs import node_costs
 from edgepress.data.dataset import Dataset
 from edgepress.ir import Program
 from edgepress.measure import environment
+from edgepress.measure.energy import measure_session_energy
 from edgepress.measure.latency import compare_latency
 from edgepress.measure.memory import measure_cold_start
 from edgepress.measure.outcomes import Outcomes, compare_outcomes
@@ -73,6 +75,7 @@ def measure(bench: Bench, settings: Measure, baseline: Candidate, compressed: Ca
     parity: list[Parity] = []
     outcomes: Outcomes | None = None
     warnings: list[str] = []
+    machine: Mapping[str, Any] | None = None  # what a far side says of itself; this machine if none is far
     for target in bench.targets:
         if target.kind == "mcu":
             bench.reporter.progress(f"running on an emulated {target.device}")
@@ -82,7 +85,9 @@ def measure(bench: Bench, settings: Measure, baseline: Candidate, compressed: Ca
         visit = _Visit(bench, settings, target)
         sessions = {c.name: open_session(c.artifact, target) for c in pair}
         try:
+            machine = machine or getattr(sessions["compressed"], "machine", None)
             warnings += visit.latency(sessions, found)
+            visit.energy(sessions, found)
             visit.memory(pair, found)
             parity += visit.parity(pair, sessions)
             outcomes = visit.accuracy(sessions, found) or outcomes
@@ -90,7 +95,7 @@ def measure(bench: Bench, settings: Measure, baseline: Candidate, compressed: Ca
             for session in sessions.values():
                 session.close()
     return Measured(
-        environment=environment.describe(warnings=tuple(dict.fromkeys(warnings))),
+        environment=environment.describe(tuple(dict.fromkeys(warnings)), machine),
         baseline=_subject(baseline, found),
         compressed=_subject(compressed, found),
         paired=outcomes.paired if outcomes else None,
@@ -139,6 +144,14 @@ class _Visit:
         for name, measurements in latencies.items():
             found[name] += measurements
         return tuple(latencies.warnings)
+
+    def energy(self, sessions: Mapping[str, Session], found: dict[str, list[Measurement]]) -> None:
+        """Energy of one inference by the target's meters, or the reason why there is no number."""
+        if not self._settings.energy:
+            return
+        for name, session in sessions.items():
+            self._bench.reporter.progress(f"energy of {name} on {self._target.name}")
+            found[name] += measure_session_energy(session, self._feed(1), self._target)
 
     def memory(self, candidates: tuple[Candidate, ...], found: dict[str, list[Measurement]]) -> None:
         """Load time, first inference and peak memory, each in a fresh process."""

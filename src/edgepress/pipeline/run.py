@@ -71,14 +71,14 @@ def execute(recipe: Recipe, out: Path, *, dry_run: bool, device: str, reporter: 
     torch.set_num_threads(recipe.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     if dry_run:
-        return RunOutcome(out, None, tuple(_draft(recipe, _set_up(recipe, device, reporter))))
+        return RunOutcome(out, None, tuple(_draft(recipe, set_up(recipe, device, reporter))))
     with RunStore(out) as store:  # first of all: a busy or unwritable directory is known before any work
-        bench = _set_up(recipe, device, reporter)
+        bench = set_up(recipe, device, reporter)
         store.put(RESOLVED, resolved_yaml(recipe, out))
         return _Run(recipe, bench, store).execute()
 
 
-def _set_up(recipe: Recipe, device: str, reporter: Reporter) -> Bench:
+def set_up(recipe: Recipe, device: str, reporter: Reporter) -> Bench:
     targets = tuple(load_target(name) for name in recipe.targets)
     reporter.progress("importing the network")
     original, data = placed(recipe, import_model(recipe.model))

@@ -28,7 +28,7 @@ def input_products(
             if isinstance(value, Tensor) and any(user.name in layers for user in node.users):
                 values[node] = value
             if node.name in layers:
-                x, _ = rows_of(node, values[arguments(node)["input"]], value, POSITIONS)
+                x, _ = rows_of(node, values[arguments(node)["input"]], value, POSITIONS, rows.get(node.name, 0))
                 sums[node.name] = sums.get(node.name, torch.zeros(())) + x.T @ x
                 rows[node.name] = rows.get(node.name, 0) + len(x)
             return value

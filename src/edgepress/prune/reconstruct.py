@@ -145,7 +145,7 @@ def _refit(site: Site, first: Walker, second: Walker, names: dict[str, str], sta
         second.values(_source(site).name), first.values(site.anchor.name), second.values(site.anchor.name), strict=True
     ):
         goal = z if stays is None else z.index_select(dim, stays)
-        sums.add(*rows_of(layer, x, goal - z_now, per_example))
+        sums.add(*rows_of(layer, x, goal - z_now, per_example, sums.rows))
     shift_name = _shift_name(site, names)
     delta, shift = sums.solve(scale, with_shift=shift_name is not None)
     weight = second.state[weight_name]

@@ -32,10 +32,11 @@ def channel_dim(node: Node) -> int:
     return len(node.meta["val"].shape) - 1 if node.target == LINEAR else 1
 
 
-def rows_of(layer: Node, x: Tensor, y: Tensor, per_example: int) -> tuple[Tensor, Tensor]:
+def rows_of(layer: Node, x: Tensor, y: Tensor, per_example: int, seed: int) -> tuple[Tensor, Tensor]:
     """(rows, in) what the layer reads and (rows, out) the values of `y`, shaped like its output, at the same places.
 
-    Of a convolution about `per_example` positions, on a grid of random offset: neighbours say nearly the same.
+    Of a convolution about `per_example` positions, on a grid whose offset `seed` decides: neighbours say nearly the
+    same. Give each batch another seed.
     """
     if layer.target == LINEAR:
         return x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
@@ -43,7 +44,8 @@ def rows_of(layer: Node, x: Tensor, y: Tensor, per_example: int) -> tuple[Tensor
     kernel = bound["weight"].meta["val"].shape[2:]
     height, width = y.shape[2:]
     step = max(1, int((height * width / per_example) ** 0.5))
-    up, left = (int(torch.randint(min(step, size), ())) for size in (height, width))
+    generator = torch.Generator().manual_seed(seed)
+    up, left = (int(torch.randint(min(step, size), (), generator=generator)) for size in (height, width))
     (sy, sx), (py, px) = bound["stride"], bound["padding"]
     padded = F.pad(x, (px, px, py, py))[:, :, up * sy :, left * sx :]
     patches = F.unfold(padded, tuple(kernel), dilation=bound["dilation"], stride=(sy * step, sx * step))

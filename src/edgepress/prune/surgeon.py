@@ -46,8 +46,7 @@ class Reader:
 
     def add(self, x: Tensor, gradient: Tensor) -> None:
         """x: input of the layer; gradient: of the summed loss at its output."""
-        inputs, sampled = rows_of(self.node, x, gradient, ROWS)
-        del sampled
+        inputs, _ = rows_of(self.node, x, gradient, ROWS, self.examples)
         self.products += inputs.T @ inputs
         self.total += inputs.sum(0)
         self.rows += len(inputs)

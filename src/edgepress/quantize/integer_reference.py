@@ -1,8 +1,8 @@
 """The integer arithmetic of a quantized program, as runtimes carry it out: to compare them with, bit for bit.
 
-A `Program` with Q/DQ computes in float between its grids; an integer kernel sums exactly in int32, multiplies the sum by
-one float32 factor, and rounds once (ties to even). The two differ by a step now and then. Formulas below are those of
-the ONNX operators QLinearConv, QGemm and QLinearAdd as onnxruntime's kernels evaluate them.
+A `Program` with Q/DQ computes in float between its grids; an integer kernel sums exactly in int32, multiplies the sum
+by one float32 factor, and rounds once (ties to even). The two differ by a step now and then. Formulas below are those
+of the ONNX operators QLinearConv, QGemm and QLinearAdd as onnxruntime's kernels evaluate them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -80,7 +80,8 @@ def _quantized(value: torch.Tensor, grid: Grid, dtype: Any) -> torch.Tensor:
 
 def _grid(run: _Integers, node: Node) -> Grid:
     """The grid of a quantize or dequantize node."""
-    _, scale, zero, *rest = (run.env[a] if isinstance(a, Node) else a for a in node.args)
+    values: list[Any] = [run.env[a] if isinstance(a, Node) else a for a in node.args]
+    _, scale, zero, *rest = values
     if isinstance(scale, torch.Tensor):  # per channel: (axis, low, high, dtype); zero points are 0
         return Grid(scale.float(), 0, int(rest[1]), int(rest[2]))
     return Grid(torch.tensor(scale, dtype=torch.float32), int(zero), int(rest[0]), int(rest[1]))

@@ -35,11 +35,15 @@ class LatencyPlan(Section):
 
 
 class Measure(Section):
-    """What is measured on baseline and result; `latency: null` leaves it out."""
+    """What is measured on baseline and result; `latency: null` leaves it out.
+
+    `energy` needs a meter of the target: without one the report says why there is no number.
+    """
 
     latency: LatencyPlan | None = LatencyPlan()
     accuracy: bool = True
     memory: bool = True
+    energy: bool = True
 
 
 def _limits_only(budget: Budget) -> dict[str, Any]:

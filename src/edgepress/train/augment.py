@@ -18,8 +18,16 @@ def flip(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def crop(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Pad an eighth of the size with zeros on each side and cut out the original size at a random place."""
-    return _shifted(images, max(images.shape[-1] // 8, 1), generator)
+    """Pad an eighth of the size with zeros on each side and cut out the original size at a random place.
+
+    For inputs whose background is 0; where a mean was subtracted, zeros are bars that no test image has: see `shift`.
+    """
+    return _shifted(images, "constant", generator)
+
+
+def shift(images: Tensor, generator: torch.Generator) -> Tensor:
+    """As `crop`, but padded with the image's own reflection: for inputs of any normalisation."""
+    return _shifted(images, "reflect", generator)
 
 
 def erase(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -42,8 +50,15 @@ def scale(inputs: Tensor, generator: torch.Generator) -> Tensor:
     return inputs * (0.8 + 0.4 * torch.rand(len(inputs), *[1] * (inputs.dim() - 1), generator=generator))
 
 
-AUGMENTATIONS: Mapping[str, Augmentation] = {"flip": flip, "crop": crop, "erase": erase, "noise": noise, "scale": scale}
-IMAGES_ONLY = {"crop", "erase"}
+AUGMENTATIONS: Mapping[str, Augmentation] = {
+    "flip": flip,
+    "crop": crop,
+    "shift": shift,
+    "erase": erase,
+    "noise": noise,
+    "scale": scale,
+}
+IMAGES_ONLY = {"crop", "shift", "erase"}
 
 
 def chain(names: Sequence[str], dimensions: int) -> list[Augmentation]:
@@ -90,9 +105,10 @@ def cutmix(images: Tensor, targets: Tensor, alpha: float, generator: torch.Gener
     return mixed, torch.lerp(targets[partner], targets, share)
 
 
-def _shifted(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
+def _shifted(images: Tensor, padding: str, generator: torch.Generator) -> Tensor:
     n, _, height, width = images.shape
-    padded = F.pad(images, (pad, pad, pad, pad))
+    pad = max(width // 8, 1)
+    padded = F.pad(images, (pad, pad, pad, pad), mode=padding)
     y = torch.randint(0, 2 * pad + 1, (n, 1), generator=generator) + torch.arange(height)
     x = torch.randint(0, 2 * pad + 1, (n, 1), generator=generator) + torch.arange(width)
     picked = padded[torch.arange(n)[:, None, None], :, y[:, :, None], x[:, None, :]]  # (N, H, W, C)

@@ -110,6 +110,9 @@ def mean_average_precision() -> Any:
     from torchmetrics import Metric
 
     class MeanAveragePrecision(Metric):
+        scores: list[Tensor]
+        truths: list[Tensor]
+
         def __init__(self) -> None:
             super().__init__()
             self.add_state("scores", default=[], dist_reduce_fx=None)
@@ -117,8 +120,8 @@ def mean_average_precision() -> Any:
 
         def update(self, outputs: Tensor, targets: Tensor) -> None:
             _check_shapes(outputs, targets)
-            self.scores.extend(outputs.detach().cpu())
-            self.truths.extend(targets.cpu())
+            self.scores.extend(outputs.detach().cpu().unbind())
+            self.truths.extend(targets.cpu().unbind())
 
         def compute(self) -> Tensor:
             labels = torch.cat([t[:, 0] for t in self.truths])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from edgepress.errors import UserError
 from edgepress.ir.program import Program
+from edgepress.train.batchnorm import settled
 from edgepress.train.job import Job, Objective, Taps
 from edgepress.train.options import TrainOptions
 from edgepress.train.progress import EpochLog, Progress
@@ -26,7 +27,8 @@ class TrainResult:
 
     Attributes:
         program: with the trained weights. best_metric: validation metric of these weights, `None` without validation.
-        metric: its name. best_epoch: the epoch (from 1) the weights are from. log: one entry per epoch.
+        metric: its name. log: one entry per epoch.
+        best_epoch: the epoch (from 1) the weights are from, 0 for those it began with.
         resumed_at: step a previous run had reached, 0 for a fresh one. notes: what was done otherwise than asked.
     """
 
@@ -66,6 +68,7 @@ def fit(
         UserError: data that do not fit, a loss that is not finite, a checkpoint of another job.
         ToolError: the disk is full.
     """
+    program = settled(program, train) if options.settle else program
     job = Job(program, train, objective, options, task, validation, _teachers(teacher), taps or Taps.of(objective),
               penalty, constraint)  # fmt: skip
     if validation is not None and task is None:

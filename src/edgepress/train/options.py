@@ -42,6 +42,7 @@ class TrainOptions:
         patience: epochs without a better validation metric before stopping, 0 for never.
         keep: return the "best" weights by validation metric (the last ones without validation data) or the "last".
         checkpoint_steps: steps between checkpoints; 0 for one per epoch. device: torch device.
+        settle: first make the statistics of batch norm those of the data (see `train.batchnorm`).
     """
 
     epochs: int = 10
@@ -69,6 +70,7 @@ class TrainOptions:
     keep: str = "best"
     checkpoint_steps: int = 0
     device: str = "cpu"
+    settle: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "augment", tuple(self.augment))

@@ -49,6 +49,9 @@ class Session:
     def run(self) -> None:
         """Train to the end, from the last checkpoint if there is one."""
         self._resume()
+        if self.history.step == 0 and self._options.keep == "best":
+            # The weights it starts with compete: training that helps nothing on held-out data must not be kept.
+            self._judge(self._validate())
         while self.history.epoch < self._options.epochs and not self.history.stopped:
             self._epoch()
 

@@ -1,5 +1,7 @@
 """OpenVINO sessions: right answers, and none at all for inputs that do not fit."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -75,3 +77,17 @@ def test_the_reason_under_a_stack_of_file_names() -> None:
     text = "Exception from a.cpp:1:\nCheck 'x' failed at b.cpp:2:\nPort not found\n\n"
     assert reason(RuntimeError(text)) == "Port not found"
     assert reason(RuntimeError("")) == "RuntimeError"
+
+
+def test_nothing_is_reported_to_anyone() -> None:
+    """Importing openvino would fork a process that sends an event; ours starts no process at all."""
+    program = (
+        "import sys, os, time\n"
+        "forks = []; os.register_at_fork(before=lambda: forks.append(1))\n"
+        "from edgepress.targets.runtimes.openvino_session import import_runtime\n"
+        "import_runtime().Core()\n"
+        "time.sleep(1)\n"  # a thread of its own would do it
+        "sys.exit(f'{len(forks)} forks, {sys.modules.get(\"openvino_telemetry\")}' if forks else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -17,6 +17,10 @@ def run(config: Quantize, program: Program, bench: Bench, place: Workplace) -> S
     batches = (inputs for inputs, _ in bench.calibration_batches(config.samples))
     options = QuantOptions(
         weight_bits=config.weight_bits,
+        activation_bits=config.activation_bits,
+        rounding=config.rounding,
+        reconstruct_steps=config.reconstruct_steps,
+        seed=bench.seed,
         observer=config.observer,
         keep_float=config.keep_float,
         edge_bits=config.edge_bits,

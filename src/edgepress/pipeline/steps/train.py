@@ -38,10 +38,17 @@ def run(config: Train, program: Program, bench: Bench, place: Workplace) -> Step
         checkpoints=place.scratch,
         on_progress=_teller(bench),
     )
-    facts: dict[str, float | int | str] = {"epochs": config.epochs, "samples": len(train)}
+    facts: dict[str, float | int | str] = {
+        "epochs": config.epochs,
+        "best_epoch": result.best_epoch,
+        "samples": len(train),
+    }
     if result.best_metric is not None:
         facts["validation_" + bench.task.metric] = result.best_metric
-    return StepResult(result.program, True, plan, facts=facts, plan=plan)
+    summary = plan
+    if result.best_epoch == 0 and validation is not None:
+        summary += "; no epoch was better on the held-out samples: the weights stay as they were"
+    return StepResult(result.program, True, summary, facts=facts, plan=plan)
 
 
 def objective(task: Task, distill: Distill | None, smoothing: float) -> Callable[[Any, Tensor | None, Any], Tensor]:

@@ -51,6 +51,7 @@ class Prune(StepConfig):
 
     kind: ClassVar[str] = "prune"
     criterion: Literal[
+        "surgeon",
         "activation_taylor",
         "activation_fisher",
         "taylor",
@@ -62,7 +63,7 @@ class Prune(StepConfig):
         "lamp",
         "wanda",
         "random",
-    ] = "activation_taylor"
+    ] = "surgeon"
     reduce: Reduce
     allocation: Literal["global", "uniform", "sensitivity"] = "global"
     round_to: PositiveInt | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,15 @@ if TYPE_CHECKING:
 
 
 def import_runtime() -> Any:
-    """The openvino module.
+    """The openvino module, kept from reporting its use.
+
+    Importing it forks a process that sends an event to its makers, and that can be left behind. Where its telemetry
+    package cannot be imported, it falls back to a stub of its own that does nothing.
 
     Raises:
         MissingTool: it is not installed.
     """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: import fails
     try:
         import openvino
     except ImportError:
