@@ -105,7 +105,7 @@ def test_two_emulators_count_the_same(artifact: Callable[[str], Path]) -> None:
     assert by_unicorn.layers.keys() == by_qemu.layers.keys()
     for name, cost in by_unicorn.layers.items():
         if name != "entry":
-            # Seen: up to 12 of 13,000 apart. Suspected: wide instructions across a page boundary, which lie elsewhere in
+            # Seen: up to 12 of 13,000 apart. Suspected: wide instructions across a page boundary, elsewhere in
             # the two images, show up in two of qemu's blocks.
             assert cost.instructions == pytest.approx(by_qemu.layers[name].instructions, rel=1e-3, abs=4), name
 
