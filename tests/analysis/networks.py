@@ -272,7 +272,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     f.__name__: f
     for f in (
         plain, flat, flat_view, residual, padded_shortcut, dense, chunked, gated, depthwise, grouped, many_groups,
-        squeeze_excite, shuffled, u_net, super_resolution, group_normed, lstm, lstm_projected, gru_bidirectional, rnn,
+        squeeze_excite, shuffled, u_net, super_resolution, group_normed, lstm, gru_bidirectional, rnn,
         transformer, chunked_transformer, grouped_query, volume, sequence, narrowed, instance_normed,
     )
 }  # fmt: skip

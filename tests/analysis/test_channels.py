@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tests.analysis.networks import NETWORKS, Function, conv, head, program_of
+from tests.analysis.networks import NETWORKS, Function, conv, head, lstm_projected, program_of
 from torch import nn
 
 from edgepress.analysis.channels import channel_groups
@@ -32,7 +32,6 @@ EXPECTED = {
     "super_resolution": {"0.weight": 16, "2.weight": 6},
     "group_normed": {"0.weight": 6, "3.weight": 6},
     "lstm": {"layer.weight_ih_l0": 10},
-    "lstm_projected": {"layer.weight_ih_l0": 10, "layer.weight_hr_l0": 6},
     "gru_bidirectional": {"layer.weight_ih_l0": 10},
     "rnn": {"layer.weight_ih_l0": 10},
     # the width of the residual stream, heads, hidden units of the feed-forward part
@@ -56,6 +55,13 @@ def test_members_are_all_that_shrinks_with_a_channel() -> None:
     group = channel_groups(program_of("plain")).group("0.weight")
     norm = {(f"1.{t}", 0) for t in ("weight", "bias", "running_mean", "running_var")}
     assert set(group.members) == {("0.weight", 0), ("0.bias", 0), *norm, ("3.weight", 1)}
+
+
+def test_a_projected_lstm_is_refused_with_the_reason() -> None:
+    program = capture(lstm_projected(), [torch.randn(2, 3, 8, 8)])
+    found = channel_groups(program)
+    assert not [group for group in found.groups if group.name.startswith("layer.")]
+    assert "an LSTM with a projection" in {refusal.found for refusal in found.refusals}
 
 
 def test_output_channels_are_refused_with_the_reason() -> None:

@@ -73,7 +73,9 @@ def _cell(trace: Trace, node: Node, cell: list[Node], reads: Dim, gates: int) ->
     if projection is not None:
         out = _settled_atoms(trace, projection[0], sizes(cell[-1])[0])
         trace.couple(channels(units), projection[1])
-        trace.producers.append((out, node.name))
+        # The operator tells a projection by its size alone: cut to equal sizes it would vanish.
+        for atoms in (units, out):
+            trace.freeze(atoms, node.name, "an LSTM with a projection", "an LSTM without one")
     trace.couple(channels(out), layouts[1][1])
     trace.producers.append((units, node.name))
     return units, out
