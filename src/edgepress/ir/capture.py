@@ -121,7 +121,7 @@ def _offending_line(error: BaseException) -> str:
     torch_home, own_home = str(Path(torch.__file__).parent), str(Path(__file__).parent)
     frames = [
         frame
-        for link in _chain(error)
+        for link in causes(error)
         for frame in traceback.extract_tb(link.__traceback__)
         if frame.name == "forward" or "forward" in (frame.name or "")
     ]
@@ -132,7 +132,10 @@ def _offending_line(error: BaseException) -> str:
     return f"{last.filename}:{last.lineno}: {last.line}"
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, what caused it, and so on. Chains may bite their own tail: each error comes once."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__

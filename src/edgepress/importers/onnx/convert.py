@@ -23,7 +23,7 @@ from edgepress.importers.onnx.lower import lower
 from edgepress.importers.onnx.module import OnnxModule
 from edgepress.importers.onnx.read import read_model
 from edgepress.importers.onnx.values import Constant, Value, ensure_affordable, torch_dtype
-from edgepress.ir.capture import adopt, quiet_torch
+from edgepress.ir.capture import adopt, causes, quiet_torch
 from edgepress.ir.program import Program, Refusal
 
 EXPORT_BATCH = 2
@@ -208,11 +208,8 @@ class CheckedExecutor(Executor):
 
 
 def _depends_on_data(error: BaseException | None) -> bool:
-    while error is not None:
-        if "DataDependent" in type(error).__name__ or "DynamicOutputShape" in type(error).__name__:
-            return True
-        error = error.__cause__
-    return False
+    names = [type(link).__name__ for link in causes(error)]
+    return any("DataDependent" in name or "DynamicOutputShape" in name for name in names)
 
 
 Axes = tuple[dict[int, Any], ...]
