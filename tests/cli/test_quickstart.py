@@ -16,7 +16,7 @@ Run = Callable[..., CompletedProcess[str]]
 def test_quickstart(tmp_path: Path, edgepress: Run) -> None:
     done = edgepress("run", RECIPES / "quickstart.yaml", "--out", tmp_path / "run", timeout=600)
     report = json.loads((tmp_path / "run" / "report.json").read_text())
-    outcomes = {v["budget"]["name"]: v["outcome"] for v in report["judgement"]["verdicts"]}
+    outcomes = {v["label"]: v["outcome"] for v in report["judgement"]["verdicts"]}
     # Latency depends on the machine and may be doubtful on a busy one; the rest may not.
     assert {name: o for name, o in outcomes.items() if name != "not slower"} == {
         "four times smaller": "pass",
@@ -45,7 +45,7 @@ def test_embedded(tmp_path: Path, edgepress: Run) -> None:
     )
     assert done.returncode in (0, 3), done.stderr + done.stdout
     report = json.loads((tmp_path / "run" / "report.json").read_text())
-    outcomes = {v["budget"]["name"]: v["outcome"] for v in report["judgement"]["verdicts"]}
+    outcomes = {v["label"]: v["outcome"] for v in report["judgement"]["verdicts"]}
     exact = ("fits the flash", "fits the RAM", "half the instructions", "the core computes what was promised")
     assert [outcomes[name] for name in exact] == ["pass"] * 4
     assert (tmp_path / "run" / report["evidence"]["compressed"]["artifact"]).with_name("c").is_dir()

@@ -31,6 +31,7 @@ from edgepress.recipe import Recipe, resolved_yaml
 from edgepress.recipe.steps import Export, StepConfig
 from edgepress.targets import load as load_target
 from edgepress.train import tasks
+from edgepress.train.randomness import reproducible
 
 PROGRAM, RECORD, EVIDENCE, RESOLVED = "program", "record.json", "evidence.json", "recipe.resolved.yaml"
 
@@ -69,13 +70,13 @@ def execute(recipe: Recipe, out: Path, *, dry_run: bool, device: str, reporter: 
         EdgepressError: anything the user can mend; what is finished stays finished.
     """
     torch.set_num_threads(recipe.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    if dry_run:
-        return RunOutcome(out, None, tuple(_draft(recipe, set_up(recipe, device, reporter))))
-    with RunStore(out) as store:  # first of all: a busy or unwritable directory is known before any work
-        bench = set_up(recipe, device, reporter)
-        store.put(RESOLVED, resolved_yaml(recipe, out))
-        return _Run(recipe, bench, store).execute()
+    with reproducible():
+        if dry_run:
+            return RunOutcome(out, None, tuple(_draft(recipe, set_up(recipe, device, reporter))))
+        with RunStore(out) as store:  # first of all: a busy or unwritable directory is known before any work
+            bench = set_up(recipe, device, reporter)
+            store.put(RESOLVED, resolved_yaml(recipe, out))
+            return _Run(recipe, bench, store).execute()
 
 
 def set_up(recipe: Recipe, device: str, reporter: Reporter) -> Bench:

@@ -300,9 +300,9 @@ def test_timing_goes_on_after_a_connection_is_lost_in_the_middle(server, tmp_pat
     session = open_session(sines(tmp_path / "slow.onnx", 6), server.target())
     timer = threading.Timer(0.4, cut, [server])
     timer.start()
-    latencies = compare_latency({"slow": session}, {"x": np.ones((2000, 64), np.float32)}, runs=150, warmup=5)
+    latencies = compare_latency({"slow": session}, {"x": np.ones((2000, 64), np.float32)}, runs=1500, warmup=5)
     timer.join()
-    assert latencies["slow"][0].n == 150
+    assert latencies["slow"][0].n == 1500
     assert session.far_side.reconnections == 1
     assert any("connection broke 1 time" in warning for warning in latencies.warnings)
     session.close()
