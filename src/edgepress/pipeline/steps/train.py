@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from edgepress.data.dataset import Dataset, split
-from edgepress.distill.objective import OUTPUT_LOSSES, TASK, Objective, Term
+from edgepress.distill.objective import Objective, soft_targets
+from edgepress.distill.term import TASK, Term
 from edgepress.ir import Program
 from edgepress.pipeline.bench import Bench
 from edgepress.pipeline.steps.step import StepResult, Workplace
@@ -16,8 +17,6 @@ from edgepress.recipe.steps import Train
 from edgepress.recipe.steps.train import Distill
 from edgepress.train import Progress, Task, fit, options_from
 from edgepress.train.tasks import first
-
-TEMPERATURE_LOSSES = ("kd", "dkd", "sequence", "channel_wise")
 
 
 def run(config: Train, program: Program, bench: Bench, place: Workplace) -> StepResult:
@@ -59,12 +58,10 @@ def objective(task: Task, distill: Distill | None, smoothing: float) -> Callable
 
     if distill is None:
         return Objective([Term(TASK)], task_loss)
-    assert distill.loss in OUTPUT_LOSSES
-    settings = {"temperature": distill.temperature} if distill.loss in TEMPERATURE_LOSSES else {}
-    terms = [Term(distill.loss, distill.weight, settings)]
-    if distill.weight < 1:
-        terms.insert(0, Term(TASK, 1 - distill.weight))
-    return Objective(terms, task_loss)
+    labels_count = distill.weight < 1  # learning from the teacher alone needs none
+    return soft_targets(
+        task_loss if labels_count else None, loss=distill.loss, weight=distill.weight, temperature=distill.temperature
+    )
 
 
 def _split(data: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset | None]:
