@@ -204,7 +204,7 @@ class Evidence(Record):
     Attributes:
         recipe: the resolved recipe as plain data. command: the command line that reproduces the run.
         classes: paired outcomes per class or slice (first = baseline, second = compressed).
-        sensitivity: group -> ratio -> metric drop, for the heat map.
+        sensitivity: group -> share cut -> rise of the loss, for the heat map.
     """
 
     schema_version: Literal[1] = 1

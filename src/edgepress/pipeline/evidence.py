@@ -50,6 +50,7 @@ def assemble(
         parity=measured.parity,
         steps=tuple(steps),
         forgotten=measured.forgotten,
+        sensitivity=measured.sensitivity,
         notes=tuple(notes),
     )
 

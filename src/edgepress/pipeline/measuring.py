@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from edgepress.analysis.costs import node_costs
 from edgepress.data.dataset import Dataset
@@ -35,6 +36,7 @@ from edgepress.measure.size import measure_size
 from edgepress.measure.stats.jackknife import pseudo_values
 from edgepress.pipeline.bench import Bench
 from edgepress.pipeline.firmware import measure_firmware
+from edgepress.pipeline.fragility import group_sensitivity
 from edgepress.recipe.schema import Measure
 from edgepress.targets import Target
 from edgepress.targets.runtimes import Session, open_session
@@ -67,6 +69,7 @@ class Measured(Record):
     classes: tuple[ClassOutcome, ...] = ()
     parity: tuple[Parity, ...] = ()
     forgotten: tuple[ForgottenSample, ...] = ()
+    sensitivity: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
 
 
 def measure(bench: Bench, settings: Measure, baseline: Candidate, compressed: Candidate) -> Measured:
@@ -103,6 +106,7 @@ def measure(bench: Bench, settings: Measure, baseline: Candidate, compressed: Ca
         classes=outcomes.classes if outcomes else (),
         forgotten=outcomes.forgotten if outcomes else (),
         parity=tuple(parity),
+        sensitivity=group_sensitivity(bench) if settings.sensitivity else {},
     )
 
 
