@@ -140,10 +140,10 @@ def test_compiled_code_has_a_size(tmp_path: Path) -> None:
 def test_a_broken_pt2_archive_is_refused(tmp_path: Path, table: str) -> None:
     with zipfile.ZipFile(tmp_path / "m.pt2", "w") as archive:
         archive.writestr("data/weights/model_weights_config.json", table)
-    with pytest.raises(UserError, match="is not a .pt2 archive"):
+    with pytest.raises(UserError, match=r"is not a \.pt2 archive"):
         describe_artifact(tmp_path / "m.pt2")
     (tmp_path / "m.pt2").write_bytes(b"0" * 10)
-    with pytest.raises(UserError, match="is not a .pt2 archive"):
+    with pytest.raises(UserError, match=r"is not a \.pt2 archive"):
         describe_artifact(tmp_path / "m.pt2")
 
 
