@@ -66,7 +66,8 @@ class _Placement:
                 self.tail[node], self.head[users[0]] = users[0], node
 
     def _decide(self, node: Node) -> None:
-        if not operands.is_float(node):
+        several = operands.is_several(node) and self.capability.rule(op_name(node)) is not None
+        if not (operands.is_float(node) or several) or operands.is_constant(self.program, node):
             return
         if node in self.head:
             if self.head[node] not in self.integer:
@@ -91,6 +92,8 @@ class _Placement:
         if rule.role == "compute":
             return None
         sources = operands.activations(self.program, node)
+        if rule.any_form:
+            sources = [s for s in sources if not operands.is_constant(self.program, s)]
         culprit = next((s for s in sources if not self._available(s)), None)
         if culprit is None:
             return None
@@ -98,7 +101,8 @@ class _Placement:
 
     def _available(self, value: Node) -> bool:
         """Whether the producer of `value` can hand it out as integers."""
-        return value in self.carried or self.head.get(value, value) in self.integer
+        given = self.capability.integer_inputs and value in self.program.user_inputs()
+        return given or value in self.carried or self.head.get(value, value) in self.integer
 
     # -- backward ------------------------------------------------------------------------------------------------
 
@@ -130,6 +134,8 @@ class _Placement:
         producer = self.head.get(value, value)
         rule = self.integer.get(producer) or self.carried.get(value)
         demanders = self._demanders(value)
+        if operands.is_several(value):
+            return None  # each part that is picked has a point of its own
         must = rule is not None and rule.output == "required"
         if not demanders and not must:
             return None
@@ -156,10 +162,16 @@ class _Placement:
 
         for node in self.nodes:
             if node in self.carried and node.name in pointed:
-                for source in operands.activations(self.program, node):
+                for source in map(self._whole, operands.activations(self.program, node)):
                     if source.name in pointed:
                         leader[find(node.name)] = find(source.name)
         return {name: find(name) for name in pointed}
+
+    def _whole(self, value: Node) -> Node:
+        """What a value was split from, or itself."""
+        if value in self.carried and operands.is_several(value):
+            return self._whole(operands.activations(self.program, value)[0])
+        return value
 
     # -- weights -------------------------------------------------------------------------------------------------
 

@@ -81,7 +81,7 @@ def _check(options: Options) -> None:
 
 def golden_vectors(graph: Graph, options: Options) -> list[tuple[Array, Array]]:
     """(inputs, outputs) per vector, each concatenated over the graph's inputs or outputs."""
-    sizes = [graph.tensor(name).size for name in graph.inputs]
+    sizes = [graph.tensor(name).nbytes for name in graph.inputs]
     draw = np.random.default_rng(options.seed)
     rows = draw.integers(-128, 128, (options.golden, sum(sizes)))
     if options.golden_inputs is not None:
@@ -90,8 +90,9 @@ def golden_vectors(graph: Graph, options: Options) -> list[tuple[Array, Array]]:
 
 
 def reference(graph: Graph, row: Array, rounding: Rounding = "double") -> Array:
-    """The integer reference's int8 outputs for one flat input row, concatenated."""
-    sizes = [graph.tensor(name).size for name in graph.inputs]
-    parts = np.split(np.asarray(row).reshape(-1), np.cumsum(sizes)[:-1])
-    outputs = interpret.outputs(graph, dict(zip(graph.inputs, parts, strict=True)), rounding)
+    """The integer reference's int8 outputs for one flat input row, concatenated. Token numbers are four bytes each."""
+    tensors = [graph.tensor(name) for name in graph.inputs]
+    parts = np.split(np.asarray(row).reshape(-1), np.cumsum([t.nbytes for t in tensors])[:-1])
+    values = {t.name: p.astype(np.int8).view(t.dtype) for t, p in zip(tensors, parts, strict=True)}
+    outputs = interpret.outputs(graph, values, rounding)
     return np.concatenate([y.reshape(-1) for y in outputs]).astype(np.int8)

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgepress.errors import UserError
 from edgepress.exporters.c import graph as g
-from edgepress.exporters.c import onnx_elementwise, onnx_moves, onnx_reader
+from edgepress.exporters.c import onnx_attention, onnx_elementwise, onnx_lazy, onnx_moves, onnx_reader, onnx_sequences
 from edgepress.exporters.c.arithmetic import rescale_of
 from edgepress.exporters.c.onnx_reader import IMAGE, PLAIN, Model, Node, Value
 
@@ -30,9 +30,13 @@ def read(path: Path) -> g.Graph:
 
 
 def _convert(model: Model, node: Node) -> None:
+    if node.kind in ("Mul", "MatMul") and onnx_attention.take(model, node):
+        return
+    if onnx_lazy.follow(model, node):
+        return
     rule = _CONVERTERS.get(node.kind)
     if rule is None:
-        raise model.refuse(node, f"operator {node.kind}", "one of " + ", ".join(sorted(_CONVERTERS)))
+        raise model.refuse(node, f"operator {node.kind}", "one of " + ", ".join(sorted({*_CONVERTERS, *onnx_lazy.UNARY})))
     rule(model, node)
 
 
@@ -70,12 +74,17 @@ def _quantize(model: Model, node: Node) -> None:
     if name in model.inputs:
         _graph_input(model, node.outputs[0], model.shapes[name], scale, zero)
         return
+    label = node.name or node.outputs[0]
+    if name in model.chains:
+        onnx_lazy.write(model, model.chains[name], node.outputs[0], scale, zero, label)
+        return
     value = model.value(node, 0)
     source = model.tensor(value)
     if (source.scale, source.zero_point) == ((scale,), zero):
         model.values[node.outputs[0]] = value
         return
-    onnx_elementwise.table(model, node, value, "identity", node.outputs[0], scale, zero)
+    reals = (np.arange(-128, 128) - source.zero_point) * source.scale[0]
+    onnx_lazy.write(model, onnx_lazy.Chain(value, reals, ""), node.outputs[0], scale, zero, label)
 
 
 def _graph_input(model: Model, name: str, shape: tuple[int, ...], scale: float, zero: int) -> None:
@@ -88,12 +97,15 @@ def _graph_input(model: Model, name: str, shape: tuple[int, ...], scale: float, 
     model.graph_inputs.append(name)
 
 
+_ANY_ORDER = {"DequantizeLinear", "QuantizeLinear", "Pad", "Add", "Sub", "Mul", "BatchNormalization", *onnx_lazy.UNARY}
+
+
 def _feeds_image(model: Model, name: str) -> bool:
-    """Does the first operator behind a quantized input want an image?"""
+    """Does an operator behind a quantized input want an image, before anything that cares for the order of axes?"""
     users = model.consumers.get(name, [])
     if any(node.kind in onnx_reader.IMAGE_OPS for node in users):
         return True
-    return any(_feeds_image(model, node.outputs[0]) for node in users if node.kind == "DequantizeLinear")
+    return any(_feeds_image(model, node.outputs[0]) for node in users if node.kind in _ANY_ORDER)
 
 
 def _dequantize(model: Model, node: Node) -> None:
@@ -413,5 +425,6 @@ _CONVERTERS: dict[str, Converter] = {
     "GlobalMaxPool": _global_max,
     "ReduceMean": _reduce_mean,
     **onnx_elementwise.CONVERTERS,
+    **onnx_sequences.CONVERTERS,
     **onnx_moves.CONVERTERS,
 }
