@@ -70,7 +70,7 @@ class Capability(Table):
         name: as in recipes. runtime: which runtime it describes. source: where the facts come from.
         activation, weight: default formats. bias: `int32` on the accumulator's grid, or float.
         rules: quantized operators. float_ops: operator -> why it stays float.
-        integer_inputs: the network's own inputs arrive as integers, so that any operator may start on them.
+        all_integer: a network arrives and leaves as integers: any operator may start on its inputs, and end it.
         saturates_16_bit: uint8 x int8 products are added in pairs in 16 bits and may saturate (x86 without VNNI).
     """
 
@@ -83,7 +83,7 @@ class Capability(Table):
     rules: tuple[Rule, ...]
     float_ops: dict[str, str] = Field(default_factory=dict)
     saturates_16_bit: bool = False
-    integer_inputs: bool = False
+    all_integer: bool = False
 
     def rule(self, op: str) -> Rule | None:
         """The rule for an operator, or `None` if it stays float."""

@@ -12,7 +12,9 @@ from edgepress.exporters.c import emit, graph
 from edgepress.exporters.c.cores import CoreTarget
 from edgepress.exporters.c.emit import Source
 from edgepress.exporters.c.graph import Array
+from edgepress.exporters.c.picture import plan_svg
 
+PICTURE = "memory_plan.svg"
 ARITHMETIC = {
     "double": "gemmlowp double rounding, as TensorFlow Lite Micro and CMSIS-NN compute.",
     "single": "One 64-bit product per output, rounded once, half up.",
@@ -44,6 +46,7 @@ def write(source: Source, core: CoreTarget, out: Path, golden: list[tuple[Array,
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     manifest = _manifest(source, core, origin, files)
+    (out / PICTURE).write_text(plan_svg(manifest))
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     constants = sum(layer.constant_bytes for layer in source.layers)
     return CArtifact(out, source.prefix, core.name, source.plan.arena, constants, manifest)

@@ -239,9 +239,11 @@ class Ending:
 def ending(model: Model, node: Node) -> Ending | None:
     """Follow ReLU and Clip to the QuantizeLinear behind a node, marking them done. None if there is none.
 
-    Where nodes that only move values stand before the quantization, its scale is taken and they are left to be visited.
+    Nodes that only move values may stand between: the quantization's scale and the limits are then taken in front of
+    them, limits behind them have nothing left to do, and moves and quantization are left to be visited.
     """
     low, high, current, passed, moved = -np.inf, np.inf, node, list[Node](), False
+    late = list[Node]()
     while True:
         following = model.consumers.get(current.outputs[0], [])
         if len(following) != 1 or current.outputs[0] in model.outputs:
@@ -250,14 +252,15 @@ def ending(model: Model, node: Node) -> Ending | None:
         if current.kind == "QuantizeLinear":
             break
         moved = moved or current.kind in MOVES
-        if moved and current.kind in MOVES:
-            continue
-        if moved or current.kind not in CLAMPS:
+        if current.kind in CLAMPS:
+            bounds = limits(model, current)
+            low, high = max(low, bounds[0]), min(high, bounds[1])
+            (late if moved else passed).append(current)
+        elif current.kind not in MOVES:
             return None
-        bounds = limits(model, current)
-        low, high = max(low, bounds[0]), min(high, bounds[1])
-        passed.append(current)
     model.done |= {id(n) for n in (passed if moved else [*passed, current])}
+    for clamp in late:
+        clamp.kind = "Identity"
     name = (passed[-1] if passed else node).outputs[0] if moved else current.outputs[0]
     return Ending(name, *activation_parameters(model, current), low, high)
 

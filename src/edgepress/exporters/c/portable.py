@@ -108,7 +108,7 @@ def _arithmetic(graph: g.Graph, op: g.Arithmetic) -> Layer:
     constants = () if b.data is None else (Constant("operand", "int8_t", b.data),)
     operand = In(b.name) if b.data is None else Ref("operand")
     arguments = (In(a.name), operand, Out(y.name))
-    overlaps = {name: Overlap(0) for name in op.inputs if graph.tensor(name).size == y.size}
+    overlaps = {name: Overlap(0) for name in graph.activations(op) if graph.tensor(name).size == y.size}
     if op.kind == "mul":
         call = Call("ep_mul_ref", "ep_mul.h", arguments, "ep_mul", dict(fields))
         return Layer(op, (call,), constants, overlaps=overlaps, kernel="mul")
