@@ -153,6 +153,8 @@ def _border(source: Source, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "shape": list(tensor.shape),
+        "dtype": tensor.dtype,
+        "channels_last": name in source.graph.channels_last,
         "scale": tensor.scale[0],
         "zero_point": tensor.zero_point,
         "bytes": tensor.nbytes,

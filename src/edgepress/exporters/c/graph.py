@@ -7,7 +7,7 @@ here (multipliers, shifts, tables): scales are kept only to read inputs and outp
 real value = scale * (integer - zero_point)
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -247,9 +247,9 @@ class Resize(Op):
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Operators in order, tensors by name; inputs and outputs are int8 activations.
+    """Operators in order, tensors by name; inputs are int8 activations or int32 numbers, outputs int8 activations.
 
-    source: what it was made from. rounding: which integer arithmetic defines the result (see `arithmetic`).
+    channels_last: inputs that the source model takes with channels first, and the graph with channels last.
     """
 
     name: str
@@ -257,7 +257,7 @@ class Graph:
     ops: tuple[Op, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    notes: tuple[str, ...] = field(default=())
+    channels_last: tuple[str, ...] = ()
 
     def tensor(self, name: str) -> Tensor:
         return self.tensors[name]

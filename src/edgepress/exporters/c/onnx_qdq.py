@@ -6,6 +6,7 @@ float scales, so outputs may differ from its by a few integers (a measured figur
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,9 @@ def read(path: Path) -> g.Graph:
         if id(node) not in model.done:
             _convert(model, node)
     outputs = tuple(_output(model, name) for name in model.outputs)
-    return _pruned(g.Graph(path.stem, model.tensors, tuple(model.ops), tuple(model.graph_inputs), outputs))
+    inputs = tuple(model.graph_inputs[name] for name in model.inputs if name in model.graph_inputs)
+    images = tuple(name for name in inputs if name in model.values and model.values[name].layout == IMAGE)
+    return _pruned(g.Graph(path.stem, model.tensors, tuple(model.ops), inputs, outputs, channels_last=images))
 
 
 def _convert(model: Model, node: Node) -> None:
@@ -61,7 +64,7 @@ def _pruned(graph: g.Graph) -> g.Graph:
             needed |= set(op.inputs)
             kept.append(op)
     tensors = {name: tensor for name, tensor in graph.tensors.items() if name in needed or name in graph.inputs}
-    return g.Graph(graph.name, tensors, tuple(reversed(kept)), graph.inputs, graph.outputs)
+    return replace(graph, tensors=tensors, ops=tuple(reversed(kept)))
 
 
 # --- borders ------------------------------------------------------------------------------------------------------
@@ -72,7 +75,7 @@ def _quantize(model: Model, node: Node) -> None:
     name = node.inputs[0]
     scale, zero = onnx_reader.activation_parameters(model, node)
     if name in model.inputs:
-        _graph_input(model, node.outputs[0], model.shapes[name], scale, zero)
+        _graph_input(model, name, node.outputs[0], scale, zero)
         return
     label = node.name or node.outputs[0]
     if name in model.chains:
@@ -87,14 +90,15 @@ def _quantize(model: Model, node: Node) -> None:
     onnx_lazy.write(model, onnx_lazy.Chain(value, reals, ""), node.outputs[0], scale, zero, label)
 
 
-def _graph_input(model: Model, name: str, shape: tuple[int, ...], scale: float, zero: int) -> None:
+def _graph_input(model: Model, source: str, name: str, scale: float, zero: int) -> None:
+    shape = model.shapes[source]
     if not shape or 0 in shape:
         raise UserError(
             f"{model.path.name}: input {name} has free dimensions", found=str(shape), expected="fixed sizes"
         )
     layout = IMAGE if len(shape) in (3, 4) and _feeds_image(model, name) else PLAIN
     onnx_reader.result(model, name, shape, layout, scale, zero)
-    model.graph_inputs.append(name)
+    model.graph_inputs[source] = name
 
 
 _ANY_ORDER = {"DequantizeLinear", "QuantizeLinear", "Pad", "Add", "Sub", "Mul", "BatchNormalization", *onnx_lazy.UNARY}
@@ -115,7 +119,7 @@ def _dequantize(model: Model, node: Node) -> None:
         model.values[node.outputs[0]] = onnx_reader.constant_value(model, node, data)
         return
     if name not in model.values and name in model.inputs:
-        _graph_input(model, name, model.shapes[name], *onnx_reader.activation_parameters(model, node))
+        _graph_input(model, name, name, *onnx_reader.activation_parameters(model, node))
     model.values[node.outputs[0]] = model.value(node, 0)
 
 

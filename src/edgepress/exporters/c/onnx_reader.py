@@ -65,7 +65,7 @@ class Model:
     values: dict[str, Value] = field(default_factory=dict)
     tensors: dict[str, g.Tensor] = field(default_factory=dict)
     ops: list[g.Op] = field(default_factory=list)
-    graph_inputs: list[str] = field(default_factory=list)
+    graph_inputs: dict[str, str] = field(default_factory=dict)  # ONNX input -> tensor
     done: set[int] = field(default_factory=set)
     chains: dict[str, Any] = field(default_factory=dict)  # see onnx_lazy
     makers: dict[str, Node] = field(default_factory=dict)

@@ -165,7 +165,7 @@ def _embedding(model: Model, node: Node) -> None:
         raise model.refuse(node, f"numbers of shape {shape}", "fixed sizes")
     if name not in model.tensors:
         model.add(g.Tensor(name, (1, int(np.prod(shape))), "int32"))
-        model.graph_inputs.append(name)
+        model.graph_inputs[name] = name
     reals = np.clip(model.reals(node, 0), end.low, end.high)
     codes = np.clip(np.rint(reals / end.scale) + end.zero_point, -128, 127)
     table = _constant(model, f"{end.name}:table", codes, "int8")
