@@ -40,13 +40,13 @@ class CArtifact:
 
 def write(source: Source, core: CoreTarget, out: Path, golden: list[tuple[Array, Array]], origin: Path) -> CArtifact:
     """Write everything below `out` (made if absent)."""
-    files = _files(source, core, golden, origin)
+    manifest = _manifest(source, core, origin)
+    files = {**_files(source, core, golden, origin), PICTURE: plan_svg(manifest)}
+    manifest["files"] = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
     for name, text in files.items():
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    manifest = _manifest(source, core, origin, files)
-    (out / PICTURE).write_text(plan_svg(manifest))
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     constants = sum(layer.constant_bytes for layer in source.layers)
     return CArtifact(out, source.prefix, core.name, source.plan.arena, constants, manifest)
@@ -125,7 +125,7 @@ def _layer_row(source: Source, index: int) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def _manifest(source: Source, core: CoreTarget, origin: Path, files: dict[str, str]) -> dict[str, Any]:
+def _manifest(source: Source, core: CoreTarget, origin: Path) -> dict[str, Any]:
     plan = source.plan
     return {
         "format": "edgepress-c",
@@ -144,7 +144,6 @@ def _manifest(source: Source, core: CoreTarget, origin: Path, files: dict[str, s
         "layers": [_layer(source, i) for i in range(len(source.layers))],
         "buffers": [{**asdict(buffer), "offset": plan.offsets[buffer.name]} for buffer in plan.buffers],
         "sources": [f"{source.prefix}.c", f"{source.prefix}_weights.c"],
-        "files": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()},
     }
 
 

@@ -14,6 +14,7 @@ from edgepress.exporters.c.artifact import CArtifact
 from edgepress.exporters.c.emit import Source
 from edgepress.exporters.c.graph import Array, Graph
 from edgepress.exporters.c.plan import check, plan_memory
+from edgepress.exporters.c.rewrite import rewritten
 
 READERS = {".onnx": onnx_qdq.read, ".tflite": tflite.read}
 
@@ -62,6 +63,7 @@ def export_graph(graph: Graph, source: Path, out: Path, *, options: Options) -> 
     """As `export`, from a graph already read from `source`."""
     core = cores.core_named(options.target)
     _check(options)
+    graph = rewritten(graph)
     layers = select.lower(graph, core.isa, options.rounding)
     plan = plan_memory(graph, layers)
     check(graph, layers, plan)
