@@ -26,6 +26,7 @@ class Options:
     Attributes:
         target: a name of `cores.CORES`. name: prefix of all symbols, a C identifier.
         rounding: "double" (TFLM, CMSIS-NN) or "single". specialise: one copy of each kernel per layer: faster, larger.
+        four_bit: layers with weights of four bits (quantized to them) keep two in a byte: half the flash, slower.
         golden: how many golden vectors to write (seeded random inputs unless `golden_inputs` are given, [n, ...] int8).
     """
 
@@ -33,6 +34,7 @@ class Options:
     name: str = "model"
     rounding: Rounding = "double"
     specialise: bool = False
+    four_bit: bool = False
     golden: int = 2
     golden_inputs: Array | None = None
     seed: int = 0
@@ -64,7 +66,7 @@ def export_graph(graph: Graph, source: Path, out: Path, *, options: Options) -> 
     core = cores.core_named(options.target)
     _check(options)
     graph = rewritten(graph)
-    layers = select.lower(graph, core.isa, options.rounding)
+    layers = select.lower(graph, core.isa, options.rounding, four_bit=options.four_bit)
     plan = plan_memory(graph, layers)
     check(graph, layers, plan)
     defines = ["EP_SINGLE_ROUNDING 1"] * (options.rounding == "single") + ["EP_SPECIALISE 1"] * options.specialise
