@@ -1,8 +1,8 @@
 """What a network will need on a microcontroller, before it is trained or calibrated: flash, RAM, stack, instructions.
 
-Sizes and instruction counts depend on the shapes of a network, hardly on its numbers: the network is quantized with
-noise for calibration, exported to C, linked, and run once on the emulated core. Instructions move by some 0.1 % with the
-data; everything else is what the calibrated network will have, unless a scale at the edge sends a layer to a slower kernel.
+These depend on the shapes of a network, hardly on its numbers: it is quantized with noise for calibration, exported to
+C, linked, and run once on the emulated core. Instructions move by some 0.1 % with the data; the rest is what the
+calibrated network will have, unless a scale at the edge of the range sends a layer to a slower kernel.
 """
 
 from __future__ import annotations
@@ -78,9 +78,7 @@ def predict(program: Program, target: Target) -> Forecast:
             ran = deploy(folder, np.zeros((1, width), np.int8))
         except MissingTool as error:
             return Forecast(known.arena_bytes, known.constant_bytes, why_not=str(error.what))
-    return Forecast(
-        known.arena_bytes, known.constant_bytes, ran.flash_bytes, ran.stack_bytes, ran.total.instructions
-    )
+    return Forecast(known.arena_bytes, known.constant_bytes, ran.flash_bytes, ran.stack_bytes, ran.total.instructions)
 
 
 def _roughly_quantized(program: Program, target: Target) -> Program:

@@ -1,6 +1,7 @@
-"""Attention, recurrent layers, layer normalization, embeddings: C equals the reference, the reference the real function."""
+"""Attention, recurrent layers, normalization, embeddings: C equals the reference, and that the real function."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from edgepress.exporters.c import graph as g
 from edgepress.exporters.c.arithmetic import GATE_STEP, SIGMOID, TANH, gate, normalized, rescale_of
 from edgepress.exporters.c.export import export_graph, reference
 from edgepress.exporters.c.tflite import softmax_factors
+from edgepress.targets.emulate import deploy, why_not
 
 Draw = np.random.Generator
 
@@ -129,6 +131,24 @@ def test_c_equals_the_reference(
                       "-fno-sanitize-recover")  # fmt: skip
     rows = rows_for(graph, draw)
     np.testing.assert_array_equal(run(rows), np.stack([reference(graph, row, rounding) for row in rows]))
+
+
+@pytest.mark.emulator
+@pytest.mark.parametrize(("core", "compiler"), [("cortex-m4", ""), ("cortex-m4", "zig"), ("cortex-m0", ""),
+                                                ("cortex-m55", ""), ("rv32imc", "")])  # fmt: skip
+@pytest.mark.parametrize("kind", MAKERS)
+def test_cores_equal_the_reference(kind: str, core: str, compiler: str, source_file: Path, tmp_path: Path) -> None:
+    if reason := why_not(core):
+        pytest.skip(reason)
+    if compiler == "zig" and find_spec("ziglang") is None:
+        pytest.skip("ziglang is not installed")
+    draw = np.random.default_rng(7)
+    graph = MAKERS[kind](draw)
+    export_graph(graph, source_file, tmp_path / "c", options=Options(target=core, golden=1))
+    rows = rows_for(graph, draw)
+    engine = "unicorn" if compiler else "auto"
+    found = deploy(tmp_path / "c", rows, engine=engine, compiler=compiler, counted=0)
+    np.testing.assert_array_equal(found.outputs, np.stack([reference(graph, row) for row in rows]))
 
 
 # --- the reference against the real function ------------------------------------------------------------------------

@@ -65,6 +65,7 @@ def _files(source: Source, core: CoreTarget, golden: list[tuple[Array, Array]], 
     words = _words(source, core, origin)
     files |= {name: _filled(name, words) for name in ("Makefile", "CMakeLists.txt", "README.md")}
     files |= {f"example/{name}": _filled(name, words) for name in ("main.c", "link.ld")}
+    files[f"{p}_float.h"] = _filled("float.h", words)
     startup = "startup_riscv.c" if core.riscv else "startup_cortex_m.c"
     return files | {f"example/{name}": _template(name) for name in ("semihosting.h", startup)}
 
@@ -88,8 +89,11 @@ def _words(source: Source, core: CoreTarget, origin: Path) -> dict[str, Any]:
         "target": core.name,
         "input_bytes": x.nbytes,
         "output_bytes": y.nbytes,
-        "input_sizes": ", ".join(str(g.tensor(name).nbytes) for name in g.inputs),
-        "output_sizes": ", ".join(str(g.tensor(name).nbytes) for name in g.outputs),
+        **_border_words(g, "input", g.inputs),
+        **_border_words(g, "output", g.outputs),
+        "numbers": " Token numbers (int32) are written as they are."
+        if any(g.tensor(name).dtype == "int32" for name in g.inputs)
+        else "",
         "input_text": _border_text(x),
         "output_text": _border_text(y),
         "arena": source.plan.arena,
@@ -110,6 +114,16 @@ def _words(source: Source, core: CoreTarget, origin: Path) -> dict[str, Any]:
         "ram_length": hex(core.ram[1]),
         "qemu": f"qemu-system-{system} -M {core.board} -nographic -monitor none -serial none "
         "-semihosting-config enable=on,target=native -kernel example.elf",
+    }
+
+
+def _border_words(g: graph.Graph, side: str, names: tuple[str, ...]) -> dict[str, str]:
+    """Sizes, scales and zero points of all inputs or outputs, as initialisers."""
+    tensors = [g.tensor(name) for name in names]
+    return {
+        f"{side}_sizes": ", ".join(str(t.nbytes) for t in tensors),
+        f"{side}_scales": ", ".join(emit.float_text(t.scale[0]) for t in tensors),
+        f"{side}_zeros": ", ".join(str(t.zero_point) for t in tensors),
     }
 
 

@@ -99,7 +99,9 @@ def _softmax(model: Model, node: Node) -> None:
     if not fixed:
         held = model.values[name]
         reals = np.clip((np.arange(-128, 128) + 128) / 256, end.low, end.high)
-        onnx_lazy.write(model, onnx_lazy.Chain(held, reals, ""), end.name, end.scale, end.zero_point, f"{node.name}:scale")
+        onnx_lazy.write(
+            model, onnx_lazy.Chain(held, reals, ""), end.name, end.scale, end.zero_point, f"{node.name}:scale"
+        )
 
 
 def _divide(model: Model, node: Node) -> None:
@@ -114,7 +116,7 @@ def _divide(model: Model, node: Node) -> None:
 
 
 def _batch_norm(model: Model, node: Node) -> None:
-    """gamma (x - mean) / sqrt(variance + epsilon) + beta per channel: a 1x1 depthwise convolution with weights +-127."""
+    """gamma (x - mean) / sqrt(variance + epsilon) + beta per channel: a 1x1 depthwise convolution, weights +-127."""
     gamma, beta, mean, variance = (model.reals(node, i) for i in range(1, 5))
     slope = gamma / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
     offset = beta - mean * slope

@@ -39,7 +39,9 @@ def _convert(model: Model, node: Node) -> None:
         return
     rule = _CONVERTERS.get(node.kind)
     if rule is None:
-        raise model.refuse(node, f"operator {node.kind}", "one of " + ", ".join(sorted({*_CONVERTERS, *onnx_lazy.UNARY})))
+        raise model.refuse(
+            node, f"operator {node.kind}", "one of " + ", ".join(sorted({*_CONVERTERS, *onnx_lazy.UNARY}))
+        )
     rule(model, node)
 
 

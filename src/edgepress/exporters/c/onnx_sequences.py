@@ -110,8 +110,10 @@ def _one_direction(
         scales = np.maximum(np.abs(matrix).max(axis=1) / 127, np.abs(offset) / (step * 2.0**29))
         scales = np.where(scales == 0, 1.0, scales)
         codes = np.clip(np.rint(matrix / scales[:, None]), -127, 127)
-        constants.append((_constant(model, f"{label}:{what}", codes, "int8"),
-                          _constant(model, f"{label}:{what}:bias", np.rint(offset / (scales * step)), "int32")))  # fmt: skip
+        grid = np.rint(offset / (scales * step))
+        constants.append(
+            (_constant(model, f"{label}:{what}", codes, "int8"), _constant(model, f"{label}:{what}:b", grid, "int32"))
+        )
         factors.append(rescale_of(*(scales * step * GATE)))
     y = model.add(g.Tensor(f"{label}:y", (1, x.shape[1], hidden), "int8", (out[0],), out[1]))
     model.ops.append(

@@ -7,7 +7,19 @@ import numpy as np
 from edgepress.errors import UserError
 from edgepress.exporters.c import graph as g
 from edgepress.exporters.c import portable_sequences
-from edgepress.exporters.c.calls import Call, Constant, Field, In, Layer, Out, Overlap, Ref, Scratch, first_reads, pixel_lead
+from edgepress.exporters.c.calls import (
+    Call,
+    Constant,
+    Field,
+    In,
+    Layer,
+    Out,
+    Overlap,
+    Ref,
+    Scratch,
+    first_reads,
+    pixel_lead,
+)
 from edgepress.exporters.c.graph import Array
 from edgepress.exporters.c.portable_parts import folded, single, spread
 
@@ -209,7 +221,9 @@ def _pad(graph: g.Graph, op: g.Pad) -> Layer:
     to = _strides(y.shape)
     target = sum(before * k for (before, _), k in zip(op.pads, to, strict=True))
     fill = Call("ep_fill", "ep_fill.h", (Out(y.name), op.value, y.size))
-    return Layer(op, (fill, _move(op, In(x.name), x.shape, _strides(x.shape), to, target=target)), kernel="fill and move")
+    return Layer(
+        op, (fill, _move(op, In(x.name), x.shape, _strides(x.shape), to, target=target)), kernel="fill and move"
+    )
 
 
 def _resize(graph: g.Graph, op: g.Resize) -> Layer:

@@ -35,7 +35,7 @@ def attention(graph: g.Graph, op: g.Attention) -> Layer:
     rows, depth, columns, width = *q.shape[-2:], k.shape[-2], v.shape[-1]
     _check_at_most(op, "row of scores", columns, LARGEST_ROW)
     fields: dict[str, Field] = {"batch": q.size // (rows * depth), "rows": rows, "columns": columns, "depth": depth}
-    fields |= {"width": width, "causal": int(op.causal), "q_zero": q.zero_point, "k_zero": k.zero_point}
+    fields |= {"width": width, "causal": int(op.causal), "q_zero": q.zero_point}
     fields |= {"v_zero": v.zero_point, "out_zero": y.zero_point, **portable_parts.single(op.rescale), **exp_fields(op)}
     arguments = (In(q.name), In(k.name), In(v.name), Out(y.name), Scratch("int32_t"))
     call = Call("ep_attention_ref", "ep_attention.h", arguments, "ep_attention", fields)
@@ -46,7 +46,7 @@ def attention(graph: g.Graph, op: g.Attention) -> Layer:
 
 def recurrent(graph: g.Graph, op: g.Recurrent) -> Layer:
     x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
-    rows, hidden = graph.tensor(op.inputs[2]).shape
+    hidden = graph.tensor(op.inputs[2]).shape[1]
     _check_at_most(op, "hidden state", hidden, LARGEST_STATE)
     gates = ("weight", "bias", "multiplier", "shift"), ("recurrent", "recurrent_bias", "recurrent_multiplier",
                                                         "recurrent_shift")  # fmt: skip

@@ -33,9 +33,7 @@ def _constants(graph: g.Graph, op: g.Conv | g.Dense, four_bits: bool) -> tuple[C
     return (Constant("weight", "int8_t", pack(graph.constant(op.inputs[1]))), *filled)
 
 
-def conv(
-    graph: g.Graph, op: g.Conv, rounding: Rounding, pixels: int = 4, *, four_bits: bool = False
-) -> Layer | None:
+def conv(graph: g.Graph, op: g.Conv, rounding: Rounding, pixels: int = 4, *, four_bits: bool = False) -> Layer | None:
     """Any ungrouped convolution; depthwise 3x3."""
     x, weight, y = graph.tensor(op.inputs[0]), graph.tensor(op.inputs[1]), graph.tensor(op.output)
     if op.groups != 1:

@@ -4,7 +4,7 @@
 #ifndef EP_RECURRENT_H
 #define EP_RECURRENT_H
 
-#include "ep_base.h"
+#include "ep_dot.h"
 
 typedef struct {
     const int8_t *weight, *recurrent;                                  /* [gates * hidden][inputs], [...][hidden] */
@@ -32,16 +32,12 @@ EP_INLINE int32_t ep_product15(int32_t a, int32_t b) { return (int32_t)(((int64_
 
 /* What the input, or the state, gives to one gate row, Q3.12 */
 EP_KERNEL int32_t ep_from_input(const ep_recurrent *p, const int8_t *x, int32_t row) {
-    const int8_t *w = p->weight + row * p->inputs;
-    int32_t total = p->bias[row];
-    for (int32_t i = 0; i < p->inputs; i++) total += w[i] * x[i];
+    const int32_t total = ep_dot8(p->weight + row * p->inputs, x, p->inputs, p->bias[row]);
     return ep_rescale(total, p->multiplier[row], p->shift[row]);
 }
 
 EP_KERNEL int32_t ep_from_state(const ep_recurrent *p, const int16_t *h, int32_t row) {
-    const int8_t *w = p->recurrent + row * p->hidden;
-    int32_t total = p->recurrent_bias[row];
-    for (int32_t i = 0; i < p->hidden; i++) total += w[i] * h[i];
+    const int32_t total = ep_dot16(p->recurrent + row * p->hidden, h, p->hidden, p->recurrent_bias[row]);
     return ep_rescale(total, p->recurrent_multiplier[row], p->recurrent_shift[row]);
 }
 
