@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.fx import Node
 
+from edgepress.exporters import onnx_recurrent as recurrent
 from edgepress.exporters.onnx_graph import ELEMENT, GraphBuilder, NotTranslated, to_numpy
 from edgepress.ir.text import op_name
 
@@ -406,8 +407,6 @@ def _upsample(g: GraphBuilder, node: Node, out: str) -> None:
 
 def _attention(g: GraphBuilder, node: Node, out: str) -> None:
     """softmax(Q K^T / sqrt(d) + mask) V."""
-    if arg(node, 5, False):
-        raise NotTranslated("causal attention")
     query, key, value, mask = (arg(node, i) for i in range(4))
     width = int(query.meta["val"].shape[-1])
     factor: Any = node.kwargs.get("scale") or 1.0 / math.sqrt(width)
@@ -415,11 +414,29 @@ def _attention(g: GraphBuilder, node: Node, out: str) -> None:
     order[-1], order[-2] = order[-2], order[-1]
     scaled = g.emit("Mul", [g.name(query), g.scalar(float(factor))])
     scores = g.emit("MatMul", [scaled, g.emit("Transpose", [g.name(key)], perm=order)])
+    if arg(node, 5, False):
+        scores = g.emit("Add", [scores, _causal_mask(g, query, key)])
     if mask is not None:
         if mask.meta["val"].dtype == torch.bool:
             raise NotTranslated("attention with a boolean mask")
         scores = g.emit("Add", [scores, g.name(mask)])
     g.emit("MatMul", [g.emit("Softmax", [scores], axis=-1), g.name(value)], out=out)
+
+
+def _causal_mask(g: GraphBuilder, query: Node, key: Node) -> str:
+    """0 where a position may look, -inf at what comes later: upper left, as torch aligns it."""
+    rows, columns = query.meta["val"].shape[-2], key.meta["val"].shape[-2]
+    if not isinstance(rows, int) or not isinstance(columns, int):
+        raise NotTranslated("causal attention over a free length")
+    hidden = np.triu(np.full((rows, columns), -np.inf, np.float32), 1)
+    return g.constant(hidden, "causal")
+
+
+def _unbind(g: GraphBuilder, node: Node, out: str) -> None:
+    """One slice per index, its axis dropped; their names wait for the `getitem` nodes."""
+    axis, count = int(arg(node, 1, 0)) % rank(node.args[0]), len(node.meta["val"])
+    for i in range(count):
+        g.emit("Gather", [g.name(arg(node, 0)), g.constant(np.asarray(i, np.int64))], out=f"{out}_{i}", axis=axis)
 
 
 def _cast(g: GraphBuilder, node: Node, out: str) -> None:
@@ -463,13 +480,14 @@ TRANSLATIONS: Mapping[str, Translation] = {
     "aten.avg_pool2d": _average_pool, "aten.adaptive_avg_pool2d": _adaptive_average_pool, "aten.mean.dim": _mean,
     "aten.reshape": _reshape, "aten.view": _reshape, "aten.unflatten.int": _reshape, "aten.squeeze.dim": _reshape,
     "aten.flatten.using_ints": _flatten, "aten.transpose.int": _transpose, "aten.permute": _permute, "aten.cat": _cat,
-    "aten.split.Tensor": _split,
+    "aten.split.Tensor": _split, "aten.unbind.int": _unbind,
     "aten.split_with_sizes": _split,
     "aten.chunk": _split,
     "getitem": _item,
     "aten.slice.Tensor": _slice, "aten.select.int": _select, "aten.pad": _pad, "aten.constant_pad_nd": _pad,
     "aten.unsqueeze": _unsqueeze, "aten.expand": _expand, "aten.upsample_nearest2d.vec": _upsample,
     "aten.scaled_dot_product_attention": _attention, "aten.to.dtype": _cast,
+    "aten.lstm.input": recurrent.lstm, "aten.gru.input": recurrent.gru, "aten.zeros": recurrent.zeros,
     "aten.sym_size.int": _nothing, "aten.dropout": _same, "aten.dropout_": _same, "aten.contiguous": _same,
     "aten.clone": _same, "aten.alias": _same, "aten.detach": _same,
 }  # fmt: skip

@@ -85,7 +85,10 @@ def _rows(manifest: dict[str, Any], program: Program, data: Dataset | None) -> A
 
 
 def _quantize_input(tensor: torch.Tensor, border: dict[str, Any]) -> Array:
-    last = tensor.movedim(1, -1) if tensor.dim() >= 3 else tensor
+    """(n, bytes) int8: integers on the input's grid, or token numbers as four bytes each."""
+    if border["dtype"] == "int32":
+        return np.ascontiguousarray(tensor.reshape(len(tensor), -1).numpy(), np.int32).view(np.int8)
+    last = tensor.movedim(1, -1) if border["channels_last"] else tensor
     flat = last.reshape(len(tensor), -1).double().numpy()
     integers = np.rint(flat / border["scale"]) + border["zero_point"]
     return np.clip(integers, -128, 127).astype(np.int8)

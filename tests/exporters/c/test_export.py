@@ -9,6 +9,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -184,3 +185,38 @@ def test_golden_vectors_may_be_given(random_graph: Callable[[int], g.Graph]) -> 
     rows = np.zeros((3, graph.tensor(graph.inputs[0]).size), np.int8)
     vectors = golden_vectors(graph, Options(golden_inputs=rows))
     assert len(vectors) == 3 and not vectors[0][0].any()
+
+
+def test_floats_at_the_borders(source_file: Path, compiler: str, tmp_path: Path) -> None:
+    tensors = {
+        "x": g.Tensor("x", (1, 4), "int8", (0.5,), 3),
+        "y": g.Tensor("y", (1, 4), "int8", (0.25,), -1),
+    }
+    table = g.Lookup(name="same", inputs=("x",), output="y", function="same", table=tuple(range(-128, 128)))
+    graph = g.Graph("net", tensors, (table,), ("x",), ("y",))
+    folder = export_graph(graph, source_file, tmp_path / "c", options=Options(target="host")).folder
+    (folder / "floats.c").write_text(
+        '#include <stdio.h>\n#include "model_float.h"\n'
+        "int main(void) {\n"
+        "    static uint8_t arena[MODEL_ARENA_BYTES];\n"
+        "    const float in[4] = {0.0f, 1.0f, -1.26f, 1e9f};\n"
+        "    float out[4];\n"
+        "    model_set_input(arena, 0, in);\n"
+        "    model_run(arena);\n"
+        "    model_get_output(arena, 0, out);\n"
+        '    printf("%g %g %g %g", out[0], out[1], out[2], out[3]);\n'
+        "    return 0;\n"
+        "}\n"
+    )
+    run(compiler, *WARNINGS, "-I.", "-o", "floats", "model.c", "model_weights.c", "floats.c", cwd=folder)
+    # integers 3, 5, 0 (0.48 rounds to 0) and 127, read as 0.25 * (integer + 1)
+    assert run("./floats", cwd=folder) == "1 1.5 0.25 32"
+
+
+def test_the_memory_plan_is_drawn(random_graph: Callable[[int], g.Graph], source_file: Path, tmp_path: Path) -> None:
+    artifact = export_graph(random_graph(3), source_file, tmp_path / "c", options=Options(target="host"))
+    root = ElementTree.parse(artifact.folder / "memory_plan.svg").getroot()
+    boxes = [box for box in root.iter("{http://www.w3.org/2000/svg}rect") if len(box)]
+    assert len(boxes) == len(artifact.manifest["buffers"])
+    top = min(float(box.attrib["y"]) for box in boxes)
+    assert top == pytest.approx(30, abs=0.1), "the highest buffer ends where the arena ends"

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgepress.exporters.c import arithmetic, portable
+from edgepress.exporters.c import arithmetic, portable, portable_parts
 from edgepress.exporters.c import graph as g
 from edgepress.exporters.c.arithmetic import Rounding
-from edgepress.exporters.c.calls import Call, Constant, In, Layer, Out, Overlap, Ref, Scratch, first_reads, pixel_lead
+from edgepress.exporters.c.calls import Call, Constant, Field, In, Layer, Out, Overlap, Scratch, first_reads, pixel_lead
 from edgepress.exporters.c.graph import Array
 
 PIXELS = 4
@@ -46,7 +46,7 @@ def channels_for(graph: g.Graph, op: g.Conv | g.Dense, rounding: Rounding) -> Ch
     weight = graph.constant(op.inputs[1]).astype(np.int64)
     weight = weight.reshape(weight.shape[0], -1)
     bias = portable.folded_bias(graph, op)
-    multiplier, shift = portable.spread(op.rescale, len(bias))
+    multiplier, shift = portable_parts.spread(op.rescale, len(bias))
     reach = 128 * np.abs(weight).sum(axis=1)
     large = np.abs(bias) + reach >= 2**30
     low, high = (arithmetic.multiply(bias + sign * reach, multiplier, -shift, rounding) for sign in (-1, 1))
@@ -203,7 +203,7 @@ def depthwise(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
     strip, rows = _strip(y.shape[1], op.stride[0], pitch)
     scratch = 2 * rows * pitch + 4 * (y.shape[2] + y.shape[2] % 2)
     fields = portable.conv_fields(graph, op)
-    nested: dict[str, int | Ref | tuple[int, ...]] = {f"conv.{name}": value for name, value in fields.items()}
+    nested: dict[str, Field] = {f"conv.{name}": value for name, value in fields.items()}
     arguments = (In(x.name), Out(y.name), Scratch("uint32_t"))
     call = Call("ep_depthwise_dsp", "ep_depthwise_dsp.h", arguments, "ep_depthwise", {**nested, "strip": strip})
     constants = (Constant("weight", "int8_t", channels.weight), *channels.constants(1))

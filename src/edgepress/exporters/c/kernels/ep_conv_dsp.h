@@ -49,7 +49,7 @@ typedef struct {
 #endif
 
 /* All channels of four pixels: out[pixel * step + channel]. No prologue of the compiler's: it needs every register.
- * Stack: 0 columns, 4 out, 8 pairs left, 12 end of this pair's weights, 16 weight bytes, 20 step, 24 zero point. */
+ * stack ep_dsp_channels 64: 0 columns, 4 out, 8 pairs left, 12 end of this pair's weights, 16 weight bytes, 20 step, 24 zero point. */
 static __attribute__((naked, noinline, unused)) void ep_dsp_channels(
     const int8_t *stream EP_NAKED, const uint32_t *columns EP_NAKED, int8_t *out EP_NAKED, const ep_tile *tile EP_NAKED) {
     __asm__ volatile(

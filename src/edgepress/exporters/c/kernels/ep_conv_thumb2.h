@@ -34,7 +34,7 @@ typedef struct {
 
 #define EP_OUTPUT(X, M) EP_DOUBLE(X) EP_SHORT_RESCALE(X, M, "r3", "r1", "r4")
 
-/* Stack: 0 columns, 4 out, 8 pairs left, 12 weight bytes, 16 step, 20 zero point. */
+/* stack ep_thumb2_channels 64: 0 columns, 4 out, 8 pairs left, 12 weight bytes, 16 step, 20 zero point. */
 static __attribute__((naked, noinline, unused)) void ep_thumb2_channels(
     const int8_t *stream EP_NAKED, const int8_t *columns EP_NAKED, int8_t *out EP_NAKED, const ep_tile *tile EP_NAKED) {
     __asm__ volatile(

@@ -16,7 +16,8 @@ typedef struct {
     int32_t strip; /* output rows per strip */
 } ep_depthwise;
 
-/* What the row loops load at a stretch (offsets are in the assembly). */
+/* What the row loops load at a stretch (offsets are in the assembly).
+ * stack ep_depthwise_rows1 44, stack ep_depthwise_rows2 44 */
 typedef struct {
     const int16_t *plane; /*  0: next row */
     int32_t *sums;        /*  4: one row of sums */
