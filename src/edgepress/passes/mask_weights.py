@@ -19,7 +19,7 @@ def mask_weights(program: Program, masks: Mapping[str, Tensor]) -> PassResult:
 
     Returns:
         The program with the weights zeroed, and `plans["sparsity"]` naming the masked parameters; the zeros themselves
-        are the mask, see `masks_of`. `changed` is false where no weight that was not zero was masked.
+        are the mask, see `masks_of`. `changed` is false where all of it was so before.
 
     Raises:
         UserError: a mask for a parameter that does not exist or of another shape.
@@ -33,9 +33,10 @@ def mask_weights(program: Program, masks: Mapping[str, Tensor]) -> PassResult:
                 expected=f"shape {tuple(state[name].shape)}" if name in state else "the name of a parameter",
             )
     fresh = {name: state[name].detach() * mask.to(state[name].dtype) for name, mask in masks.items()}
-    if all(torch.equal(fresh[name], state[name].detach()) for name in fresh):
+    known = set(program.plans.get(PLAN, {}).get("masked", ()))
+    if known.issuperset(masks) and all(torch.equal(fresh[name], state[name].detach()) for name in fresh):
         return PassResult(program, changed=False)
-    names = sorted({*program.plans.get(PLAN, {}).get("masked", ()), *masks})
+    names = sorted({*known, *masks})
     zeros = sum(int((tensor == 0).sum()) for tensor in fresh.values())
     note = f"mask_weights: {zeros} of {sum(t.numel() for t in fresh.values())} weights of {len(fresh)} tensors are zero"
     return PassResult(program.with_state(fresh, note=note).with_plan(PLAN, {"masked": names}), changed=True)
