@@ -81,7 +81,7 @@ def program(depth: int = 56) -> Program:
 
 
 def images(split: str, count: int) -> tuple[Tensor, Tensor]:
-    """(count, 3, 32, 32) normalised lossless images and their labels; "train" has 4,000, "test" 1,000 in official order."""
+    """(count, 3, 32, 32) normalised lossless images and labels; "train" has 4,000, "test" 1,000 in official order."""
     arrays = np.load(data_folder() / f"cifar10/{split}.npz")
     return normalised(arrays["images"][:count]), torch.from_numpy(arrays["labels"][:count]).long()
 

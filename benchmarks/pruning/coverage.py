@@ -1,27 +1,31 @@
-"""Which networks lose 20 and 50 % of their MACs and still give finite outputs of the same shape: edgepress, Torch-Pruning.
+"""Which networks lose 20 and 50 % of their MACs and still give valid outputs: edgepress and Torch-Pruning.
 
-    EDGEPRESS_DATA=... python benchmarks/pruning/coverage.py --peer --out benchmarks/pruning/coverage.json
+    EDGEPRESS_DATA=... python benchmarks/pruning/coverage.py --out benchmarks/pruning/coverage.json
+    EDGEPRESS_DATA=... python benchmarks/pruning/coverage.py --out benchmarks/pruning/coverage.json --peer
     (--peer needs: pip install torch-pruning onnx2torch)
 
-The list: every network of `recipes/families` (as made, untrained), and every file in the data folder's `onnx/`. Both
-tools prune by magnitude, without data. Torch-Pruning works on modules: it gets the family's own `nn.Module`, and for
-an ONNX file what onnx2torch makes of it. Layers that Torch-Pruning cannot prune are put on its ignore list for it. Each
-network runs in a process of its own.
+The list: every network of `recipes/families` (as made, untrained), and every file in the data folder's `onnx/`. Valid
+outputs are finite and of the same shape as before. Both tools prune by magnitude, without data. Torch-Pruning works on
+modules: it gets the family's own `nn.Module`, and for an ONNX file what onnx2torch makes of it. Layers that
+Torch-Pruning cannot prune are put on its ignore list for it. Each network runs in a process of its own.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 import types
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from edgepress.ir import Program
 
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = ROOT / "recipes/families"
@@ -68,21 +72,30 @@ def theirs(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
 
 
 def _converted(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    if "torchvision" not in sys.modules:  # onnx2torch needs it for two detection operators alone
-        try:
-            import torchvision  # noqa: F401
-        except ImportError:
-            stub, operators = types.ModuleType("torchvision"), types.ModuleType("torchvision.ops")
-            stub.ops, operators.roi_align = operators, None  # type: ignore[attr-defined]
-            sys.modules |= {"torchvision": stub, "torchvision.ops": operators}
+    if importlib.util.find_spec("torchvision") is None:  # onnx2torch needs it for two detection operators alone
+        stub, operators = types.ModuleType("torchvision"), types.ModuleType("torchvision.ops")
+        stub.ops, operators.roi_align = operators, None  # type: ignore[attr-defined]
+        sys.modules |= {"torchvision": stub, "torchvision.ops": operators}
     import onnx2torch
 
     path = Path(os.environ["EDGEPRESS_DATA"], "onnx", name)
     return onnx2torch.convert(str(path)), tuple(ours(name).example_inputs)
 
 
-def prune_ours(name: str, share: float) -> dict[str, object]:
-    """What edgepress makes of it."""
+def prune_ours(name: str) -> Iterator[dict[str, object]]:
+    """What edgepress makes of it, per share."""
+    from edgepress.errors import EdgepressError
+
+    try:
+        program = ours(name)
+        for share in SHARES:
+            yield attempt(program, share)
+    except EdgepressError as error:
+        yield from ({"valid": False, "why": f"{error.what}: {error.found}"} for _ in SHARES)
+
+
+def attempt(program: Program, share: float) -> dict[str, object]:
+    """Prune by magnitude, run, compare shapes."""
     from edgepress.errors import EdgepressError
     from edgepress.prune import PruneOptions, prune
 
@@ -90,17 +103,15 @@ def prune_ours(name: str, share: float) -> dict[str, object]:
         raise AssertionError("magnitudes need no loss")
 
     try:
-        program = ours(name)
-        before = _flat(program(*program.example_inputs))
         result = prune(program, PruneOptions({"macs": share}, criterion="l2", reconstruct=False), [], unused)
-        after = _flat(result.program(*program.example_inputs))
     except EdgepressError as error:
         return {"valid": False, "why": f"{error.what}: {error.found}"}
-    reasons = Counter(f"{r.found.split(': ')[-1]}" for r in result.refusals)
+    before, after = (_flat(p(*program.example_inputs)) for p in (program, result.program))
     same = [a.shape for a in before] == [a.shape for a in after]
     finite = all(bool(torch.isfinite(a).all()) for a, b in zip(after, before, strict=True)
                  if a.is_floating_point() and bool(torch.isfinite(b).all()))  # fmt: skip
     left = result.facts["macs_after"] / result.facts["macs_before"]
+    reasons = Counter(r.found.split(": ")[-1] for r in result.refusals)
     return {"valid": same and finite and left <= 1 - share, "macs_share": left, "refusals": dict(reasons)}
 
 
@@ -108,33 +119,33 @@ def _flat(outputs: object) -> list[Tensor]:
     return [outputs] if isinstance(outputs, Tensor) else [t for o in outputs for t in _flat(o)]  # type: ignore[attr-defined]
 
 
-def prune_theirs(name: str, share: float) -> dict[str, object]:
-    """What Torch-Pruning makes of it."""
+def prune_theirs(name: str) -> Iterator[dict[str, object]]:
+    """What Torch-Pruning makes of it, per share."""
     import peer
 
-    def build() -> tuple[nn.Module, tuple[Tensor, ...]]:
-        return theirs(name)
-
     try:
-        return peer.shrink(build, share)
+        yield from peer.shrink(*theirs(name), SHARES)
     except Exception as error:  # conversion or tracing failed: that is the result
-        return {"valid": False, "why": f"{type(error).__name__}: {error}"[:200]}
+        yield from ({"valid": False, "why": f"{type(error).__name__}: {error}"[:200]} for _ in SHARES)
 
 
-TOOLS: dict[str, Callable[[str, float], dict[str, object]]] = {"edgepress": prune_ours, "torch-pruning": prune_theirs}
+TOOLS: dict[str, Callable[[str], Iterator[dict[str, object]]]] = {
+    "edgepress": prune_ours,
+    "torch-pruning": prune_theirs,
+}
 
 
-def in_own_process(tool: str, name: str, share: float) -> dict[str, object]:
-    """One attempt; a process that dies or takes too long is a failure with a reason."""
-    command = [sys.executable, __file__, "--one", tool, name, str(share)]
-    row: dict[str, object] = {"network": name, "tool": tool, "share": share}
+def in_own_process(tool: str, name: str) -> list[dict[str, object]]:
+    """One row per share; a process that dies or takes too long is a failure with a reason."""
+    command = [sys.executable, __file__, "--one", tool, name]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
+        why = (done.stderr.strip().splitlines() or ["died"])[-1][:200]
+        found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     except subprocess.TimeoutExpired:
-        return row | {"valid": False, "why": f"not done in {LIMIT_S} s"}
-    if done.returncode:
-        return row | {"valid": False, "why": done.stderr.strip().splitlines()[-1][:200]}
-    return row | json.loads(done.stdout.splitlines()[-1])
+        found, why = [], f"not done in {LIMIT_S} s"
+    found = (found + [{"valid": False, "why": why}] * len(SHARES))[: len(SHARES)]
+    return [{"network": name, "tool": tool, "share": s, **row} for s, row in zip(SHARES, found, strict=True)]
 
 
 def summary(rows: list[dict[str, object]]) -> dict[str, str]:
@@ -153,23 +164,30 @@ def summary(rows: list[dict[str, object]]) -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="families or ONNX files; all if none")
-    parser.add_argument("--peer", action="store_true", help="run Torch-Pruning as well")
-    parser.add_argument("--one", nargs=3, metavar=("TOOL", "NAME", "SHARE"), help="one attempt in this process")
-    parser.add_argument("--out", type=Path, help="write JSON here")
+    parser.add_argument("--peer", action="store_true", help="run Torch-Pruning instead")
+    parser.add_argument("--one", nargs=2, metavar=("TOOL", "NAME"), help="one network in this process")
+    parser.add_argument("--out", type=Path, help="add the results to this JSON file")
     given = parser.parse_args()
     if given.one:
-        tool, name, share = given.one
-        print(json.dumps(TOOLS[tool](name, float(share))))
+        tool, name = given.one
+        for row in TOOLS[tool](name):
+            print(json.dumps(row), flush=True)
         return
-    rows: list[dict[str, object]] = []
-    for name in given.names or subjects():
-        for tool in TOOLS if given.peer else ("edgepress",):
-            for share in SHARES:
-                rows.append(in_own_process(tool, name, share))
-                print(json.dumps(rows[-1]), flush=True)
-        if given.out:
-            document = {"torch": torch.__version__, "summary": summary(rows), "rows": rows}
-            given.out.write_text(json.dumps(document, indent=1) + "\n")
+    rows = json.loads(given.out.read_text())["rows"] if given.out and given.out.exists() else []
+    done = {(row["network"], row["tool"]) for row in rows}
+    for tool in ("torch-pruning",) if given.peer else ("edgepress",):
+        for name in given.names or subjects():
+            if (name, tool) not in done:
+                rows += in_own_process(tool, name)
+                print(json.dumps(rows[-2:]), flush=True)
+                write(given.out, rows)
+
+
+def write(out: Path | None, rows: list[dict[str, object]]) -> None:
+    """The rows so far, and their summary."""
+    if out is not None:
+        document = {"torch": torch.__version__, "summary": summary(rows), "rows": rows}
+        out.write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

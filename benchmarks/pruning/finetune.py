@@ -1,7 +1,7 @@
 """ResNet-56 on CIFAR-10 after a short fine-tuning: edgepress and Torch-Pruning, same epochs, same seeds, last epoch.
 
     EDGEPRESS_DATA=... python benchmarks/pruning/resnet56.py --keep build/pruned
-    EDGEPRESS_DATA=... python benchmarks/pruning/resnet56.py --peer --criterion taylor --stream whole --keep build/pruned
+    EDGEPRESS_DATA=... python benchmarks/pruning/resnet56.py --keep build/pruned --peer --criterion taylor
     EDGEPRESS_DATA=... python benchmarks/pruning/finetune.py build/pruned --out benchmarks/pruning/finetune.json
 
 Every pruned network, whoever pruned it, goes through the same loop of `edgepress.train` with the same settings: the

@@ -4,7 +4,7 @@ pip install torch-pruning        # 1.6
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -30,8 +30,8 @@ def prune_to(
     """
     import torch_pruning as tp
 
-    importance = {"l2": tp.importance.GroupMagnitudeImportance, "bn_scale": tp.importance.BNScaleImportance,
-                  "taylor": tp.importance.GroupTaylorImportance, "hessian": tp.importance.GroupHessianImportance}[criterion]()  # fmt: skip
+    kinds = {"l2": "GroupMagnitude", "bn_scale": "BNScale", "taylor": "GroupTaylor", "hessian": "GroupHessian"}
+    importance = getattr(tp.importance, kinds[criterion] + "Importance")()
     example = data[0][:1]
     before, _ = tp.utils.count_ops_and_params(model, example)
     pruner = tp.pruner.BasePruner(model, example, importance=importance, global_pruning=True, pruning_ratio=0.95,
@@ -69,63 +69,70 @@ def version() -> str:
 # -- any network ---------------------------------------------------------------------------------------------------
 
 
-def shrink(build: Callable[[], tuple[nn.Module, tuple[Tensor, ...]]], share: float) -> dict[str, object]:
-    """Take `share` of the MACs from any module by magnitude, in steps, until the network gives outputs of the same shape.
+def shrink(model: nn.Module, inputs: tuple[Tensor, ...], shares: Sequence[float]) -> Iterator[dict[str, object]]:
+    """Take shares of the MACs from any module by magnitude, in steps; one result per share.
 
     Layers whose pruning alone breaks the network or changes the shape of its outputs are put on `ignored_layers`, as
     a user would do by hand after seeing the error.
     """
     import torch_pruning as tp
 
-    model, inputs = build()
     model.eval()
     before, _ = tp.utils.count_ops_and_params(copy.deepcopy(model), _packed(inputs))
-    shapes = _shapes(model(*inputs))
-    outlets, broken = _fragile(model, inputs, shapes)
-    last = "no step reached the goal"
-    for ratio in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
-        trial = copy.deepcopy(model)
-        names = dict(trial.named_modules())
+    shapes, fragile = _shapes(model(*inputs)), _fragile(model, inputs)
+    waiting, why = list(shares), "no MACs it can count"
+    for ratio in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9) if before else ():
         try:
-            tp.pruner.BasePruner(trial, _packed(inputs), importance=tp.importance.GroupMagnitudeImportance(),
-                                 pruning_ratio=ratio, ignored_layers=[names[n] for n in (*outlets, *broken)]).step()  # fmt: skip
-            outputs = trial(*inputs)
-            after, _ = tp.utils.count_ops_and_params(trial, _packed(inputs))
+            after, outputs = _attempt(model, inputs, ratio, fragile)
         except Exception as error:  # whatever a stranger's network makes it raise is the result
-            return {"valid": False, "why": f"{type(error).__name__}: {error}"[:200], "ignored": len(broken)}
+            why = f"{type(error).__name__}: {error}"[:200]
+            break
         if _shapes(outputs) != shapes:
-            return {"valid": False, "why": "the outputs changed shape", "ignored": len(broken)}
-        last = f"at most {1 - after / before:.0%} of the MACs went" if before else "no MACs it can count"
-        if before and after <= (1 - share) * before:
+            why = "the outputs changed shape"
+            break
+        while waiting and after <= (1 - waiting[0]) * before:
             finite = all(bool(torch.isfinite(o).all()) for o in _tensors(outputs) if o.is_floating_point())
-            return {
-                "valid": finite,
-                "macs_share": after / before,
-                "ignored": len(broken),
-                "why": "" if finite else "nan",
-            }
-    return {"valid": False, "why": last, "ignored": len(broken)}
+            waiting.pop(0)
+            yield {"valid": finite, "macs_share": after / before, "ignored": len(fragile)}
+        why = f"at most {1 - after / before:.0%} of the MACs went"
+    yield from ({"valid": False, "why": why, "ignored": len(fragile)} for _ in waiting)
 
 
-def _fragile(model: nn.Module, inputs: tuple[Tensor, ...], shapes: list[torch.Size]) -> tuple[list[str], list[str]]:
-    """Layers that make outputs of the network, and layers whose pruning breaks it."""
+def _attempt(
+    model: nn.Module, inputs: tuple[Tensor, ...], ratio: float, ignored: Sequence[str]
+) -> tuple[float, object]:
+    """MACs and outputs of a copy that lost `ratio` of its channels."""
     import torch_pruning as tp
 
-    outlets, broken = [], []
-    for name, layer in model.named_modules():
-        prune = {nn.Linear: tp.prune_linear_out_channels}.get(type(layer))
-        prune = tp.prune_conv_out_channels if isinstance(layer, nn.modules.conv._ConvNd) else prune
-        if prune is None:
-            continue
-        trial = copy.deepcopy(model)
-        try:
-            graph = tp.DependencyGraph().build_dependency(trial, example_inputs=_packed(inputs))
-            graph.get_pruning_group(trial.get_submodule(name), prune, idxs=[0]).prune()
-            if _shapes(trial(*inputs)) != shapes:
-                outlets.append(name)
-        except Exception:  # the layer goes on the ignore list
-            broken.append(name)
-    return outlets, broken
+    trial = copy.deepcopy(model)
+    importance = tp.importance.GroupMagnitudeImportance()
+    layers = [trial.get_submodule(name) for name in ignored]
+    tp.pruner.BasePruner(
+        trial, _packed(inputs), importance=importance, pruning_ratio=ratio, ignored_layers=layers
+    ).step()
+    outputs = trial(*inputs)
+    return tp.utils.count_ops_and_params(trial, _packed(inputs))[0], outputs
+
+
+def _fragile(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[str]:
+    """Layers that make outputs of the network, and layers whose pruning breaks it."""
+    shapes = _shapes(model(*inputs))
+    layers = [n for n, m in model.named_modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)]
+    return [name for name in layers if not _survives(model, name, inputs, shapes)]
+
+
+def _survives(model: nn.Module, name: str, inputs: tuple[Tensor, ...], shapes: list[torch.Size]) -> bool:
+    import torch_pruning as tp
+
+    trial = copy.deepcopy(model)
+    layer = trial.get_submodule(name)
+    cut = tp.prune_linear_out_channels if isinstance(layer, nn.Linear) else tp.prune_conv_out_channels
+    try:
+        graph = tp.DependencyGraph().build_dependency(trial, example_inputs=_packed(inputs))
+        graph.get_pruning_group(layer, cut, idxs=[0]).prune()
+        return _shapes(trial(*inputs)) == shapes
+    except Exception:  # the layer goes on the ignore list
+        return False
 
 
 def _packed(inputs: tuple[Tensor, ...]) -> Tensor | list[Tensor]:

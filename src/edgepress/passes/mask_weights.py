@@ -1,6 +1,6 @@
 """Set weights to zero by a mask that stays with the program, so that training and quantization keep them zero."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -34,7 +34,8 @@ def mask_weights(program: Program, masks: Mapping[str, Tensor]) -> PassResult:
             )
     fresh = {name: state[name].detach() * mask.to(state[name].dtype) for name, mask in masks.items()}
     known = set(program.plans.get(PLAN, {}).get("masked", ()))
-    if known.issuperset(masks) and all(torch.equal(fresh[name], state[name].detach()) for name in fresh):
+    sparse = {name for name, mask in masks.items() if not mask.all()}
+    if sparse <= known and all(torch.equal(fresh[name], state[name].detach()) for name in fresh):
         return PassResult(program, changed=False)
     names = sorted({*known, *masks})
     zeros = sum(int((tensor == 0).sum()) for tensor in fresh.values())
@@ -46,6 +47,12 @@ def masks_of(program: Program) -> dict[str, Tensor]:
     """The masks a program carries: true where a weight of a masked parameter is not zero."""
     state = program.state()
     return {name: state[name].detach() != 0 for name in program.plans.get(PLAN, {}).get("masked", ()) if name in state}
+
+
+def kept_zero(program: Program) -> Callable[[Mapping[str, Tensor]], None] | None:
+    """What keeps a program's masked weights at zero if called with its parameters; `None` where none is masked."""
+    masks = masks_of(program)
+    return (lambda tensors: apply_masks(tensors, masks)) if masks else None
 
 
 def apply_masks(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:

@@ -65,7 +65,8 @@ def ranked(
 ) -> Scores:
     """One score per unit by the criterion, made comparable between groups as the allocation asks."""
     batches = first_examples(batches, options.score_examples)
-    evidence = Evidence(program, groups, batches, loss, options.seed)
+    free = tuple(group for group in groups.groups if not ignored(group, options.ignore))
+    evidence = Evidence(program, groups, batches, loss, options.seed, free)
     scores = unit_scores(options.criterion, evidence)
     if options.criterion in NORMALIZED:
         scores = normalized(groups, scores)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from edgepress.analysis.pruning_terms import WEIGHT_CRITERIA, Allocation, Criterion
 from edgepress.recipe.section import Section, problem
@@ -43,6 +43,19 @@ class Reduce(Section):
         return self
 
 
+class Learn(Section):
+    """Training before the cut that drives whole channels to zero (group lasso).
+
+    Attributes:
+        strength: of the lasso term beside the task's loss; 1e-5 to 1e-3.
+    """
+
+    epochs: PositiveInt = 3
+    strength: PositiveFloat = 1e-4
+    lr: PositiveFloat = 0.01
+    batch_size: PositiveInt = 64
+
+
 class Prune(StepConfig):
     """Structured pruning over coupled channel groups.
 
@@ -54,6 +67,7 @@ class Prune(StepConfig):
         minimum: channels each group keeps at least. ignore: regular expressions of node or tensor names left whole.
         reconstruct: re-fit the weights behind the cut by least squares on calibration activations.
         reestimate: measure the statistics of batch norms anew after the cut (needless after a re-fit).
+        learn: train with sparsity learning first.
         iterations: cut in this many steps; 1 with a budget on latency.
         samples: calibration samples; `data.calibration.samples` without it.
     """
@@ -69,7 +83,8 @@ class Prune(StepConfig):
     reestimate: bool = False
     iterations: PositiveInt = 1
     samples: PositiveInt | None = None
+    learn: Learn | None = None
 
     def needs(self) -> frozenset[Need]:
-        looks = self.allocation == "sensitivity" or self.reconstruct or self.reestimate
+        looks = self.allocation == "sensitivity" or self.reconstruct or self.reestimate or self.learn is not None
         return frozenset({"train"}) if looks or self.criterion not in WEIGHT_CRITERIA else frozenset()
