@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "exporters": {"ir", "passes", "targets", "measure.record"},
     "targets": {"ir", "measure.record"},
     "measure": {"ir", "targets"},
-    "recipe": {"gate.budget"},
+    "recipe": {"gate.budget", "analysis.pruning_terms"},
     "gate": RECORDS | {"measure.stats"},
     "report": RECORDS | {"gate"},
     "pipeline": {

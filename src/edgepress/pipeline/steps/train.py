@@ -11,6 +11,7 @@ from edgepress.data.dataset import Dataset, split
 from edgepress.distill.objective import Objective, soft_targets
 from edgepress.distill.term import TASK, Term
 from edgepress.ir import Program
+from edgepress.passes.mask_weights import kept_zero
 from edgepress.pipeline.bench import Bench
 from edgepress.pipeline.steps.step import StepResult, Workplace
 from edgepress.recipe.steps import Train
@@ -34,6 +35,7 @@ def run(config: Train, program: Program, bench: Bench, place: Workplace) -> Step
         task=bench.task,
         validation=validation,
         teacher=bench.original if config.distill else None,
+        constraint=kept_zero(program),
         checkpoints=place.scratch,
         on_progress=_teller(bench),
     )
