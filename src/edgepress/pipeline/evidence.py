@@ -50,7 +50,8 @@ def assemble(
         parity=measured.parity,
         steps=tuple(steps),
         forgotten=measured.forgotten,
-        notes=tuple(notes),
+        answers=measured.answers,
+        notes=(*notes, *measured.notes),
     )
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Key of an AOTInductor package's metadata. The package itself forgets names, and never checks shapes or types: it would
 # read past the end of a smaller input.
 SIGNATURE = "edgepress.signature"
+# File inside an exported program's archive that keeps the names of inputs and outputs.
+NAMES = "edgepress_names.json"
 
 
 def import_runtime() -> Any:
@@ -133,7 +135,19 @@ def _read_program(artifact: Path) -> Program:
     from edgepress.ir import adopt, load
     from edgepress.ir.serde import load_archive
 
-    return load(artifact) if artifact.is_dir() else adopt(load_archive(artifact))
+    if artifact.is_dir():
+        return load(artifact)
+    names = _names(artifact)
+    return adopt(load_archive(artifact), input_names=names.get("inputs", ()), output_names=names.get("outputs", ()))
+
+
+def _names(archive: Path) -> dict[str, list[str]]:
+    """Names of inputs and outputs, where the archive is one of ours."""
+    if not zipfile.is_zipfile(archive):
+        return {}  # reading it will say what is wrong
+    with zipfile.ZipFile(archive) as members:
+        member = next((name for name in members.namelist() if name.endswith(f"/extra/{NAMES}")), None)
+        return json.loads(members.read(member)) if member else {}
 
 
 def _callable(module: Any, mode: str, target: Target) -> Callable[..., Any]:
