@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def artifacts_of(evidence: Evidence, subject: Path, target: str) -> dict[str, Path]:
-    """Role -> file that runs on the target, of the models that the evidence names; a run names them relative to itself."""
+    """Role -> the file of that model which runs on the target; a run names files relative to its own folder."""
     root = subject if subject.is_dir() else subject.parent if subject.suffix == ".json" else Path()
     subjects = {"baseline": evidence.baseline, "compressed": evidence.compressed}
     files = {role: one.artifacts.get(target, one.artifact) for role, one in subjects.items()}

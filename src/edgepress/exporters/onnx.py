@@ -13,10 +13,8 @@ from edgepress.exporters.onnx_file import EXTERNAL_ABOVE, Written, write_model
 from edgepress.exporters.onnx_graph import BATCH, GraphBuilder, NotTranslated, output_nodes
 from edgepress.exporters.onnx_half import KeepFloat, Kept, to_half
 from edgepress.exporters.onnx_ops import translate
+from edgepress.exporters.shipping import shipping_form
 from edgepress.ir.program import Program
-from edgepress.passes.drop_identity import drop_identity
-from edgepress.passes.fold_batchnorm import fold_batchnorm
-from edgepress.passes.store_integers import store_integers
 
 OPSET = 17  # the lowest with LayerNormalization; understood by runtimes since 2022
 
@@ -79,7 +77,7 @@ def export_onnx(
     if not 13 <= options.opset <= 17:
         found = str(options.opset)
         raise UserError(f"cannot write opset {found}", found=found, expected="13 to 17", fix=f"use {OPSET}")
-    ready = store_integers(fold_batchnorm(drop_identity(program).program).program).program
+    ready = shipping_form(program)
     model, exporter = _model(ready, options.opset, options.metadata)
     if _target(program).startswith("onnxruntime"):
         model = carry_integers(model)

@@ -5,7 +5,7 @@ its weights fit, and what flows through it fits on the samples that were looked 
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -231,7 +231,9 @@ def _slots(node: onnx.NodeProto, opset: int, precision: Half) -> _Slots:
     )
 
 
-def _formal(parameters: list[onnx.defs.OpSchema.FormalParameter], position: int) -> onnx.defs.OpSchema.FormalParameter:
+def _formal(
+    parameters: Sequence[onnx.defs.OpSchema.FormalParameter], position: int
+) -> onnx.defs.OpSchema.FormalParameter:
     return parameters[min(position, len(parameters) - 1)]  # the last one may be variadic
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from edgepress.errors import ToolError
+from edgepress.exporters.shipping import shipping_form
 from edgepress.ir.capture import quiet_torch
 from edgepress.ir.program import Program
 from edgepress.ir.serde import ARCHIVE
@@ -42,12 +43,12 @@ def export_aot(program: Program, path: Path) -> Pt2Artifact:
     Raises:
         MissingTool: no C++ compiler. ToolError: the compiler fails, or the file cannot be written.
     """
-    return _placed(path, lambda file: compile_ahead(program, file))
+    return _placed(path, lambda file: compile_ahead(shipping_form(program), file))
 
 
 def _save(program: Program, names: str, file: Path) -> None:
     with quiet_torch():
-        torch.export.save(program.exported, file, extra_files={NAMES: names})
+        torch.export.save(shipping_form(program).exported, file, extra_files={NAMES: names})
 
 
 def _placed(path: Path, write: Callable[[Path], object]) -> Pt2Artifact:

@@ -54,7 +54,7 @@ class Reference:
             ToolError: an operator fails on these inputs.
         """
         try:
-            values = self._evaluator.run(None, dict(inputs), intermediate=True)
+            values = dict(self._evaluator.run(None, dict(inputs), intermediate=True))
         except Exception as error:
             raise ToolError(f"the ONNX reference failed in {self._name}", found=_first_line(error)) from None
         return {
