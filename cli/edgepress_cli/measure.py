@@ -102,7 +102,7 @@ def _print_json(results: list[Survey], hops: tuple[Parity, ...]) -> None:
     artifacts: dict[str, list[dict[str, object]]] = {}
     for name, measurements in (item for result in results for item in result.items()):
         artifacts.setdefault(name, []).extend(m.model_dump(mode="json") for m in measurements)
-    told = {"artifacts": artifacts, "environment": results[0].environment.model_dump(mode="json")}
+    told: dict[str, object] = {"artifacts": artifacts, "environment": results[0].environment.model_dump(mode="json")}
     if len(results) > 1:
         told["environments"] = [result.environment.model_dump(mode="json") for result in results]
     if hops:

@@ -3,77 +3,45 @@ turns, memory in fresh processes, size, and the difference of each hop from the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from edgepress.analysis.costs import node_costs
 from edgepress.data.dataset import Dataset
-from edgepress.exporters.formats import format_of
-from edgepress.ir import Program
 from edgepress.measure import environment
 from edgepress.measure.energy import measure_session_energy
 from edgepress.measure.latency import compare_latency
 from edgepress.measure.memory import measure_cold_start
+from edgepress.measure.modelled import carbon_mass
 from edgepress.measure.outcomes import Outcomes, compare_outcomes
 from edgepress.measure.record import (
     Answers,
     ClassOutcome,
     Environment,
     ForgottenSample,
-    LayerCost,
     Measurement,
     PairedOutcomes,
     Parity,
     Record,
     Subject,
 )
-from edgepress.measure.size import measure_size
+from edgepress.measure.throughput import measure_throughput
 from edgepress.pipeline.bench import Bench
+from edgepress.pipeline.candidate import Candidate, counted, subject
 from edgepress.pipeline.firmware import measure_firmware
 from edgepress.pipeline.hops import PARITY_SAMPLES, fitting, fixed_batch, hops, run_session
 from edgepress.recipe.schema import Measure
 from edgepress.targets import Target
-from edgepress.targets.companions import companions
 from edgepress.targets.runtimes import Session, open_session
 from edgepress.train.evaluate import evaluate_module
 
 BOUNDED_METRICS = {"accuracy", "mean_iou", "map_50", "auc", "f1"}  # shares of 1; the others have the unit of the data
 Array = np.ndarray
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One model to measure.
-
-    Attributes:
-        program: it as a graph. files: format -> what was made of it; the first one ships.
-        root: folder of the run: files are shown relative to it. digest: of all files together.
-    """
-
-    name: str
-    program: Program
-    files: Mapping[str, Path]
-    root: Path
-    digest: str
-
-    @property
-    def artifact(self) -> Path:
-        """The file that ships."""
-        return next(iter(self.files.values()))
-
-    def on(self, target: Target) -> Path:
-        """The file that runs on a target."""
-        return self.files[format_of(target)]
-
-    def shown(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix()
 
 
 class Measured(Record):
@@ -93,7 +61,7 @@ class Measured(Record):
 def measure(bench: Bench, settings: Measure, baseline: Candidate, compressed: Candidate) -> Measured:
     """Measure both candidates on every target of the bench."""
     pair = (baseline, compressed)
-    found: dict[str, list[Measurement]] = {c.name: static_measurements(c, bench.targets) for c in pair}
+    found: dict[str, list[Measurement]] = {c.name: counted(c, bench.targets, settings.modelled_energy) for c in pair}
     tour = _Tour(bench, settings, pair, found)
     for target in bench.targets:
         tour.visit(target)
@@ -101,8 +69,8 @@ def measure(bench: Bench, settings: Measure, baseline: Candidate, compressed: Ca
     several = tour.outcomes if len(tour.outcomes) > 1 else {}
     return Measured(
         environment=environment.describe(tuple(dict.fromkeys(tour.warnings)), tour.machine),
-        baseline=_subject(baseline, found, bench.targets),
-        compressed=_subject(compressed, found, bench.targets),
+        baseline=subject(baseline, found["baseline"], bench.targets),
+        compressed=subject(compressed, found["compressed"], bench.targets),
         paired=outcomes.paired if outcomes else None,
         classes=outcomes.classes if outcomes else (),
         forgotten=outcomes.forgotten if outcomes else (),
@@ -145,37 +113,13 @@ class _Tour:
         visit = _Visit(self._bench, self._settings, target)
         self.machine = self.machine or getattr(sessions["compressed"], "machine", None)
         self.warnings += visit.latency(sessions, self._found)
+        visit.throughput(self._pair, sessions, self._found)
         visit.energy(sessions, self._found)
         visit.memory(self._pair, sessions, self._found)
         self.parity += visit.parity(self._pair, sessions, first=self._first, notes=self.notes)
         outcomes = visit.accuracy(sessions, self._found)
         if outcomes:
             self.outcomes[target.name] = outcomes
-
-
-def static_measurements(candidate: Candidate, targets: Sequence[Target]) -> list[Measurement]:
-    """What is counted rather than timed: parameters, multiply-accumulates, bytes."""
-    costs = node_costs(candidate.program)
-    counts = {
-        "params": (candidate.program.parameter_count(), "count"),
-        "macs": (sum(c.macs for c in costs), "count"),
-        "largest_activation_bytes": (max((c.activation_bytes for c in costs), default=0), "bytes"),
-    }
-    counted = [
-        Measurement(name=name, value=value, unit=unit, source="counted", method="counted on the graph, batch 1")
-        for name, (value, unit) in counts.items()
-    ]
-    return [*_sizes(candidate, targets), *counted]
-
-
-def _sizes(candidate: Candidate, targets: Sequence[Target]) -> Iterator[Measurement]:
-    """Bytes of what ships; of each target's own file where they run different ones."""
-    places = {target.name: candidate.on(target) for target in targets if target.kind != "mcu"}
-    if set(places.values()) <= {candidate.artifact}:
-        yield from measure_size(candidate.artifact, *companions(candidate.artifact))
-        return
-    for name, path in places.items():
-        yield from (m.model_copy(update={"target": name}) for m in measure_size(path, *companions(path)))
 
 
 class _Visit:
@@ -209,7 +153,22 @@ class _Visit:
             return
         for name, session in sessions.items():
             self._bench.reporter.progress(f"energy of {name} on {self._target.name}")
-            found[name] += measure_session_energy(session, self._feed(session, 1), self._target)
+            energies = measure_session_energy(session, self._feed(session, 1), self._target)
+            found[name] += energies
+            if self._settings.grid is not None:
+                grid = self._settings.grid
+                found[name].append(carbon_mass(energies[0], grid.grams_per_kwh, grid.source))
+
+    def throughput(
+        self, candidates: tuple[Candidate, ...], sessions: Mapping[str, Session], found: dict[str, list[Measurement]]
+    ) -> None:
+        """Samples per second with several callers at once."""
+        callers = self._settings.callers
+        for candidate in candidates if callers else ():
+            self._bench.reporter.progress(f"throughput of {candidate.name} on {self._target.name}")
+            opener = partial(open_session, candidate.on(self._target), self._target)
+            feed = self._feed(sessions[candidate.name], 1)
+            found[candidate.name].append(measure_throughput(opener, feed, callers=callers, target=self._target.name))
 
     def memory(
         self, candidates: tuple[Candidate, ...], sessions: Mapping[str, Session], found: dict[str, list[Measurement]]
@@ -220,7 +179,9 @@ class _Visit:
         for candidate in candidates:
             self._bench.reporter.progress(f"memory of {candidate.name} on {self._target.name}")
             feed = self._feed(sessions[candidate.name], 1)
-            found[candidate.name] += measure_cold_start(candidate.on(self._target), self._target, feed)
+            found[candidate.name] += measure_cold_start(
+                candidate.on(self._target), self._target, feed, repeats=self._settings.cold_starts
+            )
 
     def parity(
         self, candidates: tuple[Candidate, ...], sessions: Mapping[str, Session], *, first: bool, notes: list[str]
@@ -263,6 +224,7 @@ class _Visit:
             data.targets.numpy(),
             class_names=data.classes or None,
             images=data.inputs[0].numpy() if data.inputs[0].dim() in (3, 4) else None,
+            slices=data.slices,
             target=self._target.name,
         )
         found["baseline"] += outcomes.first
@@ -293,29 +255,3 @@ class _Visit:
         size = fixed_batch(session) or batch
         inputs = zip(self._bench.original.input_names, self._some_inputs(size), strict=True)
         return fitting({name: t[:size].numpy() for name, t in inputs}, session)
-
-
-def _subject(candidate: Candidate, found: Mapping[str, list[Measurement]], targets: Sequence[Target]) -> Subject:
-    places = {t.name: candidate.shown(candidate.on(t)) for t in targets if t.kind != "mcu"}
-    shipped = candidate.shown(candidate.artifact)
-    layers = tuple(
-        LayerCost(
-            name=cost.layer,
-            op=cost.op,
-            params=cost.params,
-            macs=cost.macs,
-            activation_bytes=cost.activation_bytes,
-            output_shape=cost.shape,
-        )
-        for cost in node_costs(candidate.program)
-        if cost.params or cost.macs
-    )
-    return Subject(
-        name=candidate.name,
-        format=candidate.artifact.suffix.removeprefix("."),
-        artifact=shipped,
-        artifacts=places if set(places.values()) - {shipped} else {},
-        digest=candidate.digest,
-        measurements=tuple(found[candidate.name]),
-        layers=layers,
-    )

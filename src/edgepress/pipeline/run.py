@@ -19,8 +19,9 @@ from edgepress.measure import environment
 from edgepress.measure.record import Evidence, StepRecord
 from edgepress.pipeline.bench import Bench, Reporter
 from edgepress.pipeline.best import is_better
+from edgepress.pipeline.candidate import Candidate
 from edgepress.pipeline.evidence import assemble, data_notes, step_record
-from edgepress.pipeline.measuring import Candidate, Measured, measure
+from edgepress.pipeline.measuring import Measured, measure
 from edgepress.pipeline.model import import_model
 from edgepress.pipeline.preprocessing import placed, preprocess_note
 from edgepress.pipeline.samples import open_samples
@@ -31,6 +32,7 @@ from edgepress.pipeline.steps.step import Workplace
 from edgepress.pipeline.store import RunStore, StepSlot
 from edgepress.recipe import Recipe, resolved_yaml
 from edgepress.recipe.steps import Export, StepConfig
+from edgepress.targets import Target
 from edgepress.targets import load as load_target
 from edgepress.train import tasks
 from edgepress.train.randomness import reproducible
@@ -82,7 +84,7 @@ def execute(recipe: Recipe, out: Path, *, dry_run: bool, device: str, reporter: 
 
 
 def set_up(recipe: Recipe, device: str, reporter: Reporter) -> Bench:
-    targets = tuple(load_target(name) for name in recipe.targets)
+    targets = tuple(_with_threads(recipe, load_target(name)) for name in recipe.targets)
     reporter.progress("importing the network")
     original, data = placed(recipe, import_model(recipe.model))
     wishes = [getattr(item.config, "samples", None) or 0 for item in recipe.steps]
@@ -96,6 +98,12 @@ def set_up(recipe: Recipe, device: str, reporter: Reporter) -> Bench:
         device=device,
         reporter=reporter,
     )
+
+
+def _with_threads(recipe: Recipe, target: Target) -> Target:
+    """The target with the recipe's number of threads, where it gives one."""
+    plan = recipe.measure.latency
+    return target if plan is None or plan.threads is None else target.model_copy(update={"threads": plan.threads})
 
 
 def _draft(recipe: Recipe, bench: Bench) -> list[str]:

@@ -36,7 +36,8 @@ def import_runtime() -> Any:
 def open_session(artifact: Path, target: Target) -> TorchSession:
     """Load a program (folder or .pt2) or an AOTInductor package (.pt2); see `edgepress.targets.runtimes.open_session`.
 
-    `options: {mode: eager | compile}` in the target says how a program runs; a package is compiled already.
+    `options: {mode: eager | compile, autocast: float16 | bfloat16}` in the target says how a program runs; a package is
+    compiled already.
     The number of threads is a setting of the whole process in PyTorch: the session opened last decides.
     """
     torch = import_runtime()
@@ -47,7 +48,9 @@ def open_session(artifact: Path, target: Target) -> TorchSession:
     program = _read_program(artifact)
     module = program.module().to(target.device)
     mode = str(target.options.get("mode", "eager"))
-    return TorchSession(_callable(module, mode, target), _specs(program), program.output_names, target, mode)
+    call = _in_half(torch, _callable(module, mode, target), target)
+    mode += f" autocast {target.options['autocast']}" if "autocast" in target.options else ""
+    return TorchSession(call, _specs(program), program.output_names, target, mode)
 
 
 def compile_ahead(program: Program, package: Path) -> Path:
@@ -163,6 +166,23 @@ def _callable(module: Any, mode: str, target: Target) -> Callable[..., Any]:
         expected="mode eager or compile for an exported program, or a package of AOTInductor",
         fix="compile it first: edgepress.targets.runtimes.torch_session.compile_ahead",
     )
+
+
+def _in_half(torch: Any, call: Callable[..., Any], target: Target) -> Callable[..., Any]:
+    """`call` with what torch deems safe computed in 16 bits, where `options: {autocast: bfloat16}` asks for that."""
+    kind = target.options.get("autocast")
+    if kind is None:
+        return call
+    if kind not in ("float16", "bfloat16"):
+        raise UserError(f"target {target.name}: no such autocast", found=str(kind), expected="float16 or bfloat16")
+    dtype, device = getattr(torch, str(kind)), target.device.partition(":")[0]
+
+    def run(*tensors: Any) -> Any:
+        with torch.autocast(device, dtype=dtype):
+            outputs = call(*tensors)
+        return [tensor.float() for tensor in _flatten(outputs)]
+
+    return run
 
 
 def _is_package(artifact: Path) -> bool:
