@@ -3,7 +3,7 @@ turns, memory in fresh processes, size, and the difference of each hop from the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from pydantic import Field
 
 from edgepress.data.dataset import Dataset
 from edgepress.measure import environment
+from edgepress.measure.device_time import measure_device_time
 from edgepress.measure.energy import measure_session_energy
 from edgepress.measure.latency import compare_latency
 from edgepress.measure.memory import measure_cold_start
@@ -68,7 +69,7 @@ def measure(bench: Bench, settings: Measure, baseline: Candidate, compressed: Ca
     outcomes = next(iter(tour.outcomes.values()), None)
     several = tour.outcomes if len(tour.outcomes) > 1 else {}
     return Measured(
-        environment=environment.describe(tuple(dict.fromkeys(tour.warnings)), tour.machine),
+        environment=environment.describe(tuple(dict.fromkeys(tour.warnings)), tour.machine, _power_mode(bench.targets)),
         baseline=subject(baseline, found["baseline"], bench.targets),
         compressed=subject(compressed, found["compressed"], bench.targets),
         paired=outcomes.paired if outcomes else None,
@@ -78,6 +79,11 @@ def measure(bench: Bench, settings: Measure, baseline: Candidate, compressed: Ca
         answers={target: Answers(paired=o.paired, classes=o.classes) for target, o in several.items()},
         notes=tuple(tour.notes),
     )
+
+
+def _power_mode(targets: Sequence[Target]) -> str:
+    """What the first target asks for that asks for any."""
+    return next((target.power_mode for target in targets if target.power_mode), "")
 
 
 class _Tour:
@@ -145,6 +151,8 @@ class _Visit:
         )
         for name, measurements in latencies.items():
             found[name] += measurements
+            feed = self._feed(sessions[name], plan.batch)
+            found[name] += measure_device_time(sessions[name], feed, runs=plan.runs, target=self._target.name)
         return tuple(latencies.warnings)
 
     def energy(self, sessions: Mapping[str, Session], found: dict[str, list[Measurement]]) -> None:

@@ -112,6 +112,20 @@ class TorchSession:
             raise ToolError("torch failed to run the artifact", found=_first_line(error)) from None
         return [tensor.cpu().numpy() for tensor in _flatten(outputs)]
 
+    def device_ms(self, inputs: Mapping[str, Array]) -> float | None:
+        """Milliseconds of the run between two CUDA events, inputs already there; `None` on the CPU."""
+        if not self._device.startswith("cuda"):
+            return None
+        cuda = self._torch.cuda
+        tensors = [self._torch.from_numpy(inputs[name]).to(self._device) for name in self._specs]
+        before, after = (cuda.Event(enable_timing=True) for _ in range(2))
+        with self._torch.inference_mode(), cuda.device(self._device):
+            before.record()
+            self._call(*tensors)
+            after.record()
+        after.synchronize()
+        return float(before.elapsed_time(after))
+
     def describe(self) -> str:
         return self._description
 
