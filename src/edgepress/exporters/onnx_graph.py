@@ -1,5 +1,7 @@
 """Build an ONNX graph from the values of a program: names, initializers, shapes. For each operator see `onnx_ops`."""
 
+import hashlib
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -64,7 +66,7 @@ class GraphBuilder:
     def constant(self, array: np.ndarray[Any, Any], hint: str = "c") -> str:
         """The name of an initializer with this content."""
         array = np.array(array, order="C")  # ascontiguousarray would turn scalars into vectors
-        key = (array.dtype.str, array.shape, array.tobytes())
+        key = (array.dtype.str, array.shape, hashlib.sha256(array.data).digest())
         if key not in self._by_content:
             name = self.fresh(hint)
             self.initializers[name] = numpy_helper.from_array(array, name)
@@ -168,9 +170,9 @@ def _value_info(node: Node, name: str) -> onnx.ValueInfoProto:
 
 
 def _size_name(size: object) -> str:
-    """The free batch is called `batch`; other free sizes keep their symbol."""
+    """The free batch is called `batch`; sizes computed from it get a name that is the same in every process."""
     text = str(size)
-    return BATCH if text.isidentifier() else f"{BATCH}_{abs(hash(text)) % 1000}"
+    return BATCH if text.isidentifier() else f"{BATCH}_{zlib.crc32(text.encode()):x}"
 
 
 def _alive(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[onnx.NodeProto]:
