@@ -21,6 +21,7 @@ from edgepress.pipeline.best import is_better
 from edgepress.pipeline.evidence import assemble, data_notes, step_record
 from edgepress.pipeline.measuring import Candidate, Measured, measure
 from edgepress.pipeline.model import import_model
+from edgepress.pipeline.networks import import_networks
 from edgepress.pipeline.preprocessing import placed, preprocess_note
 from edgepress.pipeline.samples import open_samples
 from edgepress.pipeline.scoring import score
@@ -82,7 +83,8 @@ def execute(recipe: Recipe, out: Path, *, dry_run: bool, device: str, reporter: 
 def set_up(recipe: Recipe, device: str, reporter: Reporter) -> Bench:
     targets = tuple(load_target(name) for name in recipe.targets)
     reporter.progress("importing the network")
-    original, data = placed(recipe, import_model(recipe.model))
+    imported = import_model(recipe.model)
+    original, data = placed(recipe, imported)
     wishes = [getattr(item.config, "samples", None) or 0 for item in recipe.steps]
     samples = open_samples(data, original, seed=recipe.seed, calibration=max([data.calibration.samples, *wishes]))
     return Bench(
@@ -93,6 +95,7 @@ def set_up(recipe: Recipe, device: str, reporter: Reporter) -> Bench:
         seed=recipe.seed,
         device=device,
         reporter=reporter,
+        networks=import_networks(recipe, imported),
     )
 
 
@@ -230,6 +233,7 @@ class _Run:
         return {
             "input": stage.digest,
             "config": config.model_dump(mode="json"),
+            "networks": [self._bench.network(source).digest() for source in config.networks()],
             "seed": self._recipe.seed,
             "threads": self._recipe.threads,
             "task": self._recipe.task,

@@ -53,6 +53,7 @@ def fit(
     taps: Taps | None = None,
     penalty: Callable[[Mapping[str, Tensor]], Tensor] | None = None,
     constraint: Callable[[Mapping[str, Tensor]], None] | None = None,
+    paces: Mapping[str, float] | None = None,
     checkpoints: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> TrainResult:
@@ -70,7 +71,7 @@ def fit(
     """
     program = settled(program, train) if options.settle else program
     job = Job(program, train, objective, options, task, validation, _teachers(teacher), taps or Taps.of(objective),
-              penalty, constraint)  # fmt: skip
+              penalty, constraint, paces or {})  # fmt: skip
     if validation is not None and task is None:
         raise UserError("validation needs a task", found="no task", expected="one of train.tasks", fix="set `task`")
     with reproducible():

@@ -20,7 +20,7 @@ from edgepress.train.progress import Progress, Reporter, write_log
 from edgepress.train.schedule import learning_rate
 from edgepress.train.stepper import Stepper
 from edgepress.train.tasks import check_labels
-from edgepress.train.teachers import RememberedTeachers, Teachers
+from edgepress.train.teachers import LARGEST_CACHE, RememberedTeachers, Teachers, answer_bytes
 
 STEPS_BETWEEN_LOSS_CHECKS = 50  # on an accelerator, where looking at the loss waits for the device
 
@@ -68,11 +68,18 @@ class Session:
         teachers = Teachers(job.teachers, options, job.taps.teacher, tap=bool(job.taps))
         if not options.cache_teacher or not job.teachers:
             return teachers
-        if self._batches.varies or job.taps:
-            reason = "features are tapped" if job.taps else "augmentation shows it other samples each time"
+        if reason := self._why_not_cached():
             self.notes.append(f"the teacher's outputs are not cached: {reason}")
             return teachers
         return RememberedTeachers(teachers, job.train, options, self._writable_folder(), self._fingerprint)
+
+    def _why_not_cached(self) -> str:
+        if self.job.taps:
+            return "features are tapped"
+        if self._batches.varies:
+            return "augmentation shows it other samples each time"
+        size = answer_bytes(self.job.teachers[0]) * len(self.job.train)
+        return "" if size <= LARGEST_CACHE else f"they would take {size / 1e9:.1f} GB"
 
     # -- epochs --------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,152 @@
+"""`distill:` inside a training step: from whom, by which losses. Needs no torch."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
+
+from edgepress.recipe.model import Network
+from edgepress.recipe.section import Section, problem
+
+LossName = Literal[
+    "task",
+    "kd",
+    "dkd",
+    "sequence",
+    "regression",
+    "channel_wise",
+    "hint",
+    "attention",
+    "relational",
+    "similarity",
+]
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "task": (),
+    "kd": ("temperature",),
+    "dkd": ("temperature", "alpha", "beta"),
+    "sequence": ("temperature",),
+    "regression": (),
+    "channel_wise": ("temperature",),
+    "hint": (),
+    "attention": (),
+    "relational": ("distance", "angle"),
+    "similarity": (),
+}
+"""Loss -> the settings it has; those of `edgepress.distill.losses`."""
+FEATURES = frozenset({"hint", "attention", "relational", "similarity"})
+"""Losses on what networks compute inside; the others compare outputs."""
+LABELS = frozenset({"task", "dkd"})
+"""Losses that cannot do without targets."""
+
+
+class TapPatterns(Section):
+    """Regular expressions for whole node names; matches are paired in order of execution."""
+
+    student: str
+    teacher: str
+
+
+class Loss(Section):
+    """One term of the sum that is minimised.
+
+    Attributes:
+        loss: `task` is the task's own, against the targets; the others compare student and teacher.
+        weight: its factor. schedule: `constant`, `up` (grows over the first fifth), `down` (falls to 0 at the end).
+        taps: where losses on features look: `auto`, patterns, or pairs [student node, teacher node].
+        output: which output a loss on outputs compares.
+        temperature, alpha, beta, distance, angle: settings of some losses; see docs/training.md.
+    """
+
+    loss: LossName
+    weight: PositiveFloat = 1.0
+    schedule: Literal["constant", "up", "down"] = "constant"
+    taps: Literal["auto"] | TapPatterns | tuple[tuple[str, str], ...] | None = None
+    output: NonNegativeInt = 0
+    temperature: PositiveFloat | None = None
+    alpha: PositiveFloat | None = None
+    beta: PositiveFloat | None = None
+    distance: PositiveFloat | None = None
+    angle: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def _settings_of_this_loss(self) -> "Loss":
+        wrong = sorted(self.settings().keys() - set(SETTINGS[self.loss]))
+        if wrong:
+            known = ", ".join(SETTINGS[self.loss]) or "none"
+            raise problem(f"the loss {self.loss} has no setting {wrong[0]}", at=wrong[0], found=wrong[0],
+                          expected=known, fix=f"remove {wrong[0]}")  # fmt: skip
+        if self.taps is not None and self.loss not in FEATURES:
+            raise problem(f"the loss {self.loss} looks at outputs and has no taps", at="taps", found="taps",
+                          expected=f"taps with {', '.join(sorted(FEATURES))}", fix="remove taps")  # fmt: skip
+        return self
+
+    def settings(self) -> dict[str, float]:
+        """The settings that are given."""
+        names = {name for names in SETTINGS.values() for name in names}
+        return {name: value for name in sorted(names) if (value := getattr(self, name)) is not None}
+
+    def spec(self) -> dict[str, Any]:
+        """As `edgepress.distill.read_terms` takes it."""
+        given = {"loss": self.loss, "weight": self.weight, "schedule": self.schedule, "output": self.output}
+        taps = self.taps.model_dump() if isinstance(self.taps, TapPatterns) else self.taps
+        return {**given, **self.settings(), **({} if taps is None else {"taps": taps})}
+
+    def __str__(self) -> str:
+        settings = "".join(f", {name} {value:g}" for name, value in self.settings().items())
+        return f"{self.weight:g} {self.loss}{settings}{'' if self.schedule == 'constant' else ', ' + self.schedule}"
+
+
+class Distill(Section):
+    """Learn from a teacher.
+
+    One loss on outputs in short: `{loss: kd, temperature: 4, weight: 0.7}` is 0.7 kd + 0.3 task. Any sum of losses at
+    length: `losses: [{loss: task, weight: 0.3}, {loss: kd, weight: 0.7}, {loss: hint}]`; without `task` no labels are
+    needed.
+
+    Attributes:
+        loss: on the outputs: `kd` (softened logits, Hinton et al. 2015), `dkd`, `regression`, `sequence`.
+        temperature: how much logits are softened, where the loss has one.
+        weight: share of the distillation loss; 1 - weight is left for the task's own loss.
+        losses: instead of these three.
+        teachers: networks to learn from, their outputs averaged; the uncompressed original without any.
+        cache: ask the teacher once per sample and keep the answers, where nothing changes the samples.
+    """
+
+    loss: Literal["kd", "dkd", "regression", "sequence", "channel_wise"] = "kd"
+    temperature: PositiveFloat = 4.0
+    weight: Annotated[float, Field(ge=0, le=1)] = 0.7
+    losses: tuple[Loss, ...] | None = None
+    teachers: tuple[Network, ...] | None = None
+    cache: bool = True
+
+    @model_validator(mode="after")
+    def _short_or_long(self) -> "Distill":
+        short = sorted(self.model_fields_set & {"loss", "temperature", "weight"})
+        if self.losses is not None and short:
+            raise problem("distill takes one loss in short, or `losses`", at=short[0], found=f"{short[0]} and losses",
+                          expected="one of them", fix=f"move {short[0]} into losses")  # fmt: skip
+        if self.losses is not None and all(loss.loss == "task" for loss in self.losses):
+            raise problem("distill.losses compares nothing with the teacher", at="losses", found="the task's loss alone",
+                          expected="one more, e.g. {loss: kd}", fix="add one, or remove distill")  # fmt: skip
+        for key in ("losses", "teachers"):
+            if getattr(self, key) == ():
+                raise problem(f"distill.{key} is empty", at=key, found="nothing", expected="at least one",
+                              fix=f"remove {key}")  # fmt: skip
+        return self
+
+    def terms(self) -> tuple[Loss, ...]:
+        """What is summed up, whichever way it was written."""
+        if self.losses is not None:
+            return self.losses
+        softened = self.temperature if "temperature" in SETTINGS[self.loss] else None
+        taught = Loss(loss=self.loss, weight=self.weight, temperature=softened) if self.weight else None
+        task = Loss(loss="task", weight=round(1 - self.weight, 12)) if self.weight < 1 else None
+        return tuple(term for term in (task, taught) if term)
+
+    def without(self, position: int) -> "Distill":
+        """The same, with one of the `losses` left out."""
+        kept = tuple(loss for i, loss in enumerate(self.terms()) if i != position)
+        return self.model_copy(update={"losses": kept})
+
+    def __str__(self) -> str:
+        teacher = "the original" if self.teachers is None else " and ".join(t.reference for t in self.teachers)
+        return f"taught by {teacher}: {' + '.join(map(str, self.terms()))}"
