@@ -75,9 +75,13 @@ def execute(recipe: Recipe, out: Path, *, dry_run: bool, device: str, reporter: 
         if dry_run:
             return RunOutcome(out, None, tuple(_draft(recipe, set_up(recipe, device, reporter))))
         with RunStore(out) as store:  # first of all: a busy or unwritable directory is known before any work
-            bench = set_up(recipe, device, reporter)
-            store.put(RESOLVED, resolved_yaml(recipe, out))
-            return _Run(recipe, bench, store).execute()
+            return carry_out(recipe, set_up(recipe, device, reporter), store)
+
+
+def carry_out(recipe: Recipe, bench: Bench, store: RunStore) -> RunOutcome:
+    """Run a recipe in an opened store."""
+    store.put(RESOLVED, resolved_yaml(recipe, store.home))
+    return _Run(recipe, bench, store).execute()
 
 
 def set_up(recipe: Recipe, device: str, reporter: Reporter) -> Bench:
@@ -135,7 +139,7 @@ class _Run:
             self._recipe, measured, stage.records, command=sys.argv, notes=[*self._notes, *self._store.notes]
         )
         self._store.put(EVIDENCE, evidence.model_dump_json(indent=1) + "\n")
-        return RunOutcome(self._store.root, evidence)
+        return RunOutcome(self._store.home, evidence)
 
     def _import(self) -> Stage:
         original = self._bench.original
@@ -203,7 +207,7 @@ class _Run:
 
     def _candidate(self, name: str, program: Program, slot: StepSlot) -> Candidate:
         path = next(slot.path.glob("model.*"))
-        return Candidate(name, program, path, path.relative_to(self._store.root).as_posix(), slot.digest())
+        return Candidate(name, program, path, self._store.shown(path), slot.digest())
 
     def _measure(self, stage: Stage) -> Measured:
         pair = [stage.exports[name] for name in ("baseline", "compressed")]
@@ -225,7 +229,7 @@ class _Run:
                 (folder / RECORD).write_text(measured.model_dump_json(indent=1) + "\n")
         names = ", ".join(target.name for target in self._bench.targets)
         self._bench.reporter.result(f"on {names}", reused=reused, seconds=time.perf_counter() - started)
-        return Measured.model_validate_json((slot.path / RECORD).read_bytes())
+        return _named(Measured.model_validate_json((slot.path / RECORD).read_bytes()), *pair)
 
     def _key(self, config: StepConfig, stage: Stage) -> dict[str, object]:
         """Everything that decides a step's result."""
@@ -250,6 +254,13 @@ class _Run:
         """How long the step took when it was made."""
         times = [e["seconds"] for e in self._store.events() if e["event"] == "step" and e["name"] == slot.path.name]
         return times[-1] if times else None
+
+
+def _named(measured: Measured, baseline: Candidate, compressed: Candidate) -> Measured:
+    """With the paths of this run: a branch may have measured the same artifacts first."""
+    subjects = {"baseline": baseline, "compressed": compressed}
+    paths = {k: getattr(measured, k).model_copy(update={"artifact": c.shown_path}) for k, c in subjects.items()}
+    return measured.model_copy(update=paths)
 
 
 def _export_settings(steps: Sequence[tuple[str, StepConfig]]) -> StepConfig:

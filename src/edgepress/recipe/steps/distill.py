@@ -125,8 +125,9 @@ class Distill(Section):
             raise problem("distill takes one loss in short, or `losses`", at=short[0], found=f"{short[0]} and losses",
                           expected="one of them", fix=f"move {short[0]} into losses")  # fmt: skip
         if self.losses is not None and all(loss.loss == "task" for loss in self.losses):
-            raise problem("distill.losses compares nothing with the teacher", at="losses", found="the task's loss alone",
-                          expected="one more, e.g. {loss: kd}", fix="add one, or remove distill")  # fmt: skip
+            found, example = "the task's loss alone", "one more, e.g. {loss: kd}"
+            raise problem("distill.losses compares nothing with the teacher", at="losses", found=found,
+                          expected=example, fix="add one, or remove distill")  # fmt: skip
         for key in ("losses", "teachers"):
             if getattr(self, key) == ():
                 raise problem(f"distill.{key} is empty", at=key, found="nothing", expected="at least one",
