@@ -2,7 +2,7 @@
 
     EDGEPRESS_DATA=... OMP_NUM_THREADS=1 python benchmarks/distillation/joint.py fashion --work build/joint [--seeds 3]
 
-Tasks: fashion (Fashion-MNIST images), har (UCI human activity: nine signals over time). The network is trained here first.
+Tasks: fashion (Fashion-MNIST images), har (UCI human activity: nine signals over time). The network is trained first.
   joint      prune half of the parameters, recover with the original as teacher, quantize to int8, quantization-aware
              training with the same teacher
   prune      prune until the float file is as small, fine-tune on the labels
@@ -164,9 +164,8 @@ def original(task: dict[str, Any], work: Path) -> None:
     source.write_text(recipe_text(task, work, "bare", 0, []).replace(f"  weights: {weights.resolve()}\n", ""))
     torch.manual_seed(0)
     bench = set_up(load(source), "cpu", Quiet())
-    trained = fit(
-        bench.original, bench.samples.training(), objective=TASK.objective(), options=task["teacher"], task=TASK
-    )
+    train = bench.samples.training()
+    trained = fit(bench.original, train, objective=TASK.objective(), options=task["teacher"], task=TASK)
     assert bench.samples.evaluate is not None
     print(f"original: {evaluate(trained.program, bench.samples.evaluate, TASK):.4f}", flush=True)
     save_file({k: v.detach().clone().contiguous() for k, v in trained.program.state().items()}, weights)

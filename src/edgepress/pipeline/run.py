@@ -35,6 +35,7 @@ from edgepress.train import tasks
 from edgepress.train.randomness import reproducible
 
 PROGRAM, RECORD, EVIDENCE, RESOLVED = "program", "record.json", "evidence.json", "recipe.resolved.yaml"
+LOGS = "logs"
 
 
 @dataclass(frozen=True)
@@ -176,10 +177,10 @@ class _Run:
         return self._advance(kind, slot, stage, record)
 
     def _make(self, kind: str, config: StepConfig, stage: Stage, slot: StepSlot) -> None:
-        scratch = self._store.scratch(slot)
+        scratch, logs = self._store.scratch(slot), self._store.home / LOGS / slot.path.name
         with slot.write() as folder:
             runner = RUNNERS["export" if kind == "baseline" else kind]
-            result = runner(config, stage.program, self._bench, Workplace(folder, scratch))
+            result = runner(config, stage.program, self._bench, Workplace(folder, scratch, logs))
             after = stage.scores if result.artifact else score(result.program, self._bench)
             _check_changed(kind, result)
             if not result.artifact:

@@ -5,7 +5,8 @@ Behind a `quantize` step this is quantization-aware training: see `quantize.trai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,8 +23,9 @@ from edgepress.quantize import training
 from edgepress.recipe.steps import Train
 from edgepress.recipe.steps.distill import Distill
 from edgepress.targets.capability import load_capability
-from edgepress.train import Progress, Task, TrainOptions, TrainResult, fit, options_from
+from edgepress.train import EpochLog, Progress, Task, TrainOptions, TrainResult, fit, options_from
 from edgepress.train.tasks import first
+from edgepress.train.trackers import open_tracker
 
 FEWEST_TO_JUDGE_BY = 20  # held-out samples; fewer choose the best epoch by luck
 
@@ -56,18 +58,20 @@ def run(config: Train, program: Program, bench: Bench, place: Workplace) -> Step
     if place.dry:
         start = lesson.student if config.student else program
         return StepResult(start, True, plan, refusals=lesson.refusals, plan=plan)
-    result = fit(
-        lesson.student,
-        lesson.train,
-        objective=objective,
-        options=lesson.options,
-        task=bench.task,
-        validation=lesson.validation,
-        teacher=lesson.teachers,
-        paces=lesson.paces,
-        checkpoints=place.scratch,
-        on_progress=_teller(bench),
-    )
+    with _trackers(config, place) as on_epoch:
+        result = fit(
+            lesson.student,
+            lesson.train,
+            objective=objective,
+            options=lesson.options,
+            task=bench.task,
+            validation=lesson.validation,
+            teacher=lesson.teachers,
+            paces=lesson.paces,
+            checkpoints=place.scratch,
+            on_progress=_teller(bench),
+            on_epoch=on_epoch,
+        )
     return _result(lesson, result, plan)
 
 
@@ -166,6 +170,22 @@ def _plan(config: Train, lesson: Lesson) -> str:
     if lesson.validation is not None:
         plan += f", best epoch on {len(lesson.validation)} held-out samples"
     return f"{plan}, {config.distill}" if config.distill else plan
+
+
+@contextmanager
+def _trackers(config: Train, place: Workplace) -> Iterator[Callable[[EpochLog], None]]:
+    """Tells every tracker of each epoch; closes them all in the end."""
+    with ExitStack() as opened:
+        assert place.logs is not None or not config.track
+        trackers = [open_tracker(name, place.logs, config.loop_settings()) for name in config.track if place.logs]
+        for tracker in trackers:
+            opened.callback(tracker.close)
+
+        def on_epoch(entry: EpochLog) -> None:
+            for tracker in trackers:
+                tracker.epoch(entry)
+
+        yield on_epoch
 
 
 def _teller(bench: Bench) -> Callable[[Progress], None]:

@@ -19,6 +19,7 @@ class Train(StepConfig):
         validation: share of the training data held out to choose the best epoch by; 0 keeps the last epoch.
         student: the network to train from here on, in place of what the steps before left.
         distill: learn from a teacher; the task's own loss alone without it.
+        track: where else each epoch is logged: `tensorboard` (into `logs` of the run), `mlflow`.
         label_smoothing, ema, clip, accumulate, amp, channels_last, compile, augment, mixup, cutmix, patience: see
             `edgepress.train.TrainOptions`.
     """
@@ -44,6 +45,7 @@ class Train(StepConfig):
     mixup: NonNegativeFloat = 0.0
     cutmix: NonNegativeFloat = 0.0
     patience: NonNegativeInt = 0
+    track: tuple[Literal["tensorboard", "mlflow"], ...] = ()
     student: Network | None = None
     distill: Distill | None = None
 
@@ -61,4 +63,4 @@ class Train(StepConfig):
 
     def loop_settings(self) -> dict[str, Any]:
         """What the training loop takes, by its names."""
-        return self.model_dump(exclude={"distill", "student", "validation"}, mode="json")
+        return self.model_dump(exclude={"distill", "student", "track", "validation"}, mode="json")
