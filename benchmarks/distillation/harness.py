@@ -38,7 +38,7 @@ class Experiment:
 def arms(student: Program, teacher: Program) -> dict[str, list[Term]]:
     """Name -> the terms of its objective. Weights are those of the papers or of their authors' code."""
     taps = automatic_taps(student, teacher)
-    attention, hint = Term("attention", 5.0, taps=taps), Term("hint", 1.0, taps=taps)
+    attention, hint = Term("attention", 5.0, taps=taps), Term("hint", 1.0, {"relative": 0.0}, taps=taps)
     return {
         BASE: [Term("task")],
         "kd": KD,
@@ -51,6 +51,8 @@ def arms(student: Program, teacher: Program) -> dict[str, list[Term]]:
         "hint": [Term("task"), hint],
         "kd + attention": [*KD, attention],
         "kd + hint": [*KD, hint],
+        "kd + relative": [*KD, Term("hint", 1.0, {"relative": 1.0}, taps=taps)],
+        "kd + 5 relative": [*KD, Term("hint", 5.0, {"relative": 1.0}, taps=taps)],
         "kd alone + hint": [Term("kd", 1.0, {"temperature": 4.0}), hint],
         "dkd + hint": [Term("task"), Term("dkd", 1.0, {"alpha": 1.0, "beta": 8.0, "temperature": 4.0}), hint],
     }

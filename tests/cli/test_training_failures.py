@@ -15,7 +15,7 @@ from tests.pipeline.conftest import make_project
 
 Run = Callable[..., CompletedProcess[str]]
 QUICK = "measure={latency: null, memory: false, energy: false}"
-DYING = '''
+DYING = """
 import numpy as np
 
 
@@ -24,7 +24,7 @@ def dies(split):
         raise OSError("the share is gone")
     data = np.load("test.npz")
     return data["images"], data["labels"]
-'''
+"""
 
 
 def settings(*values: str) -> list[str]:

@@ -82,8 +82,8 @@ def test_weights_behind_a_network_decide_the_result_too(project: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
     run(project, [train()], out="first")
-    program = next((project.parent / "first" / "steps").glob("*train*")) / "program"
-    weights = load_file(next(program.glob("*.safetensors")))
+    program = next((project.parent / "first" / "steps").glob("*train*"))
+    weights = load_file(next(program.rglob("*.safetensors")))
     save_file(weights, project.parent / "teacher.safetensors")
     steps = [train(distill={"teachers": [{"factory": "net.py:tiny", "weights": "teacher.safetensors"}]})]
     one = run(project, steps, out="second")

@@ -6,7 +6,7 @@ import pytest
 
 from edgepress.distill.term import FEATURE_LOSSES, OUTPUT_LOSSES, settings_of
 from edgepress.errors import UserError
-from edgepress.recipe import Recipe, parse_recipe
+from edgepress.recipe import Recipe, parse_recipe, resolved_yaml
 from edgepress.recipe.steps.distill import FEATURES, SETTINGS, Distill
 
 HEAD = """
@@ -31,17 +31,25 @@ def distill(text: str) -> Distill:
 
 def test_the_tables_are_those_of_the_losses() -> None:
     assert SETTINGS.keys() == {"task", *OUTPUT_LOSSES, *FEATURE_LOSSES}
-    assert FEATURES == FEATURE_LOSSES.keys()
+    assert FEATURE_LOSSES.keys() == FEATURES
     assert {loss: sorted(names) for loss, names in SETTINGS.items()} == {k: sorted(settings_of(k)) for k in SETTINGS}
 
 
 def test_the_short_form_is_a_sum_of_two() -> None:
-    assert [str(t) for t in distill("{loss: kd, weight: 0.7, temperature: 2.0}").terms()] == [
+    assert [str(t) for t in distill("{loss: kd, weight: 0.7, temperature: 2.0}").terms("classification")] == [
         "0.3 task", "0.7 kd, temperature 2",
     ]  # fmt: skip
-    assert [t.loss for t in distill("{loss: regression, weight: 1.0}").terms()] == ["regression"]
-    assert not read("{loss: kd, weight: 1.0}").steps[0].config.needs_labels  # type: ignore[attr-defined]
-    assert read("{loss: dkd, weight: 1.0}").steps[0].config.needs_labels  # type: ignore[attr-defined]
+    assert [t.loss for t in distill("{loss: regression, weight: 1.0}").terms("classification")] == ["regression"]
+    assert not read("{loss: kd, weight: 1.0}").steps[0].config.needs_labels("classification")  # type: ignore[attr-defined]
+    assert read("{loss: dkd, weight: 1.0}").steps[0].config.needs_labels("classification")  # type: ignore[attr-defined]
+
+
+def test_left_to_edgepress() -> None:
+    chosen = distill("{}")
+    assert chosen.chooses and not distill("{loss: kd}").chooses
+    assert [str(t) for t in chosen.terms("classification")] == ["0.1 task", "0.9 kd, temperature 4", "1 hint"]
+    assert [t.loss for t in chosen.terms("language")] == ["task", "sequence", "hint"]
+    assert [t.loss for t in chosen.terms("detection")] == ["task", "regression", "hint"]
 
 
 def test_the_long_form() -> None:
@@ -50,14 +58,16 @@ def test_the_long_form() -> None:
         "taps: {student: 'relu_.*', teacher: 'relu_[12]'}}, {loss: attention, taps: [[a, b]]}], "
         "teachers: [{onnx: big.onnx}, {factory: 'net.py:big', weights: big.pt}]}"
     )
-    assert [t.spec() for t in found.terms()][2] == {
+    assert [t.spec() for t in found.terms("classification")][2] == {
         "loss": "hint", "weight": 1.0, "schedule": "down", "output": 0,
         "taps": {"student": "relu_.*", "teacher": "relu_[12]"},
     }  # fmt: skip
-    assert found.terms()[3].spec()["taps"] == (("a", "b"),)
+    assert found.terms("classification")[3].spec()["taps"] == (("a", "b"),)
     assert found.teachers is not None and found.teachers[1].weights == Path("/big.pt")
-    assert "big.onnx and" in str(found)
-    assert [t.loss for t in found.without(1).terms()] == ["task", "hint", "attention"]
+    assert found.source == "/big.onnx and /net.py:big"
+    again = parse_recipe(resolved_yaml(read("{losses: [{loss: hint, taps: auto}]}")), name="r.yaml", base=Path("/"))
+    assert again == read("{losses: [{loss: hint, taps: auto}]}")
+    assert [t.loss for t in found.without(1, "classification").terms("classification")] == ["task", "hint", "attention"]
 
 
 @pytest.mark.parametrize(
@@ -76,6 +86,6 @@ def test_the_long_form() -> None:
     ],
 )
 def test_what_is_refused(text: str, what: str, fix: str) -> None:
-    with pytest.raises(UserError, match="r.yaml:7") as caught:
+    with pytest.raises(UserError, match=r"r\.yaml:7") as caught:
         read(text)
     assert what in str(caught.value) and fix in caught.value.fix

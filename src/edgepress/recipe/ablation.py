@@ -45,7 +45,7 @@ def variants(recipe: Recipe) -> list[Variant]:
         name = f"{index + 1} {item.kind}"
         reason = _indispensable(recipe, index)
         found.append(Variant(name, None if reason else _with_steps(recipe, index, None), reason))
-        for label, config in _ingredients(item.kind, item.config):
+        for label, config in _ingredients(item.kind, item.config, recipe.task):
             found.append(Variant(f"{name}.{label}", _with_steps(recipe, index, config)))
     return found
 
@@ -63,24 +63,24 @@ def _indispensable(recipe: Recipe, index: int) -> str:
     return ""
 
 
-def _ingredients(kind: str, config: StepConfig) -> Iterator[tuple[str, StepConfig]]:
+def _ingredients(kind: str, config: StepConfig, task: str) -> Iterator[tuple[str, StepConfig]]:
     """(name, the settings without it) of everything in the step that is switched on."""
     for name, off in WITHOUT.get(kind, {}).items():
         if getattr(config, name) != off:
             yield name, config.model_copy(update={name: off})
-    if isinstance(config, Train) and config.distill and config.distill.losses:
-        yield from _single_losses(config)
+    if isinstance(config, Train) and config.distill:
+        yield from _single_losses(config, task)
 
 
-def _single_losses(config: Train) -> Iterator[tuple[str, StepConfig]]:
+def _single_losses(config: Train, task: str) -> Iterator[tuple[str, StepConfig]]:
     """Without each of several losses against the teacher; without the last of them there is no teacher: `distill`."""
     assert config.distill is not None
-    terms = config.distill.terms()
+    terms = config.distill.terms(task)
     for position, term in enumerate(terms):
         others = [other for i, other in enumerate(terms) if i != position]
         if any(other.loss != "task" for other in others):
             label = term.loss if [t.loss for t in terms].count(term.loss) == 1 else f"{term.loss}[{position}]"
-            yield f"distill.{label}", config.model_copy(update={"distill": config.distill.without(position)})
+            yield f"distill.{label}", config.model_copy(update={"distill": config.distill.without(position, task)})
 
 
 def _with_steps(recipe: Recipe, index: int, config: StepConfig | None) -> Recipe:

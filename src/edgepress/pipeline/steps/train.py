@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from edgepress.data.dataset import Dataset, split
-from edgepress.distill import Objective, Term, check_comparable, read_terms
+from edgepress.distill import Objective, Term, automatic_taps, check_comparable, read_terms
 from edgepress.distill.term import TASK
 from edgepress.errors import UserError
 from edgepress.ir import Program, Refusal
@@ -21,7 +21,7 @@ from edgepress.pipeline.bench import Bench
 from edgepress.pipeline.steps.step import StepResult, Workplace
 from edgepress.quantize import training
 from edgepress.recipe.steps import Train
-from edgepress.recipe.steps.distill import Distill
+from edgepress.recipe.steps.distill import Distill, Loss
 from edgepress.targets.capability import load_capability
 from edgepress.train import EpochLog, Progress, Task, TrainOptions, TrainResult, fit, options_from
 from edgepress.train.tasks import first
@@ -37,7 +37,7 @@ class Lesson:
     Attributes:
         student: in the form that is trained. teachers: none for the task's loss alone.
         paces: learning-rate factors of learned scales. quantized: whether the student has such.
-        refusals: what was not done, and why.
+        losses: what is summed up; none for the task's loss alone. refusals: what was not done, and why.
     """
 
     student: Program
@@ -47,6 +47,7 @@ class Lesson:
     options: TrainOptions
     quantized: bool = False
     paces: Mapping[str, float] = field(default_factory=dict)
+    losses: tuple[Loss, ...] = ()
     refusals: tuple[Refusal, ...] = ()
 
 
@@ -82,10 +83,10 @@ def make_objective(config: Train, lesson: Lesson, bench: Bench) -> Objective:
         UserError: losses that do not fit these networks or these data.
     """
     task_loss = _task_loss(bench.task, config.label_smoothing)
-    if config.distill is None:
+    if not lesson.losses:
         return Objective([Term(TASK)], task_loss)
     teacher = lesson.teachers[0]
-    terms = read_terms([loss.spec() for loss in config.distill.terms()], lesson.student, teacher)
+    terms = read_terms([loss.spec() for loss in lesson.losses], lesson.student, teacher)
     for each in lesson.teachers:
         check_comparable(lesson.student, each, terms)
     return Objective(terms, task_loss, student=lesson.student, teacher=teacher, seed=bench.seed)
@@ -106,7 +107,29 @@ def _lesson(config: Train, program: Program, bench: Bench) -> Lesson:
     lesson = Lesson(
         program, _teachers(config.distill, bench), train, validation, options_from(settings), refusals=refusals
     )
-    return _quantization_aware(lesson, bench) if training.is_quantized(program) else lesson
+    lesson = _quantization_aware(lesson, bench) if training.is_quantized(program) else lesson
+    return _with_losses(lesson, config.distill, bench) if config.distill else lesson
+
+
+def _with_losses(lesson: Lesson, distill: Distill, bench: Bench) -> Lesson:
+    """The lesson with its losses; hints that edgepress itself would add are left out where nothing can be compared."""
+    losses, why = distill.terms(bench.task.name), ""
+    if distill.chooses:
+        why = _no_hints(lesson)
+        losses = tuple(loss for loss in losses if not (why and loss.loss == "hint"))
+    refusals = (Refusal("hint", why, "one teacher with features of the student's sizes"),) if why else ()
+    return replace(lesson, losses=losses, refusals=(*lesson.refusals, *refusals))
+
+
+def _no_hints(lesson: Lesson) -> str:
+    """Why features cannot be compared, "" if they can."""
+    if len(lesson.teachers) > 1:
+        return f"{len(lesson.teachers)} teachers"
+    try:
+        automatic_taps(lesson.student, lesson.teachers[0])
+    except UserError as error:
+        return f"{error.what}: {error.found}"
+    return ""
 
 
 def _quantization_aware(lesson: Lesson, bench: Bench) -> Lesson:
@@ -137,7 +160,7 @@ def _split(data: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset | N
 
 
 def _check_targets(config: Train, train: Dataset, task: Task) -> None:
-    if train.targets is None and not task.from_inputs and config.needs_labels:
+    if train.targets is None and not task.from_inputs and config.needs_labels(task.name):
         raise UserError(
             "the step train needs targets",
             found=f"{train.source or 'training data'} without targets",
@@ -169,7 +192,9 @@ def _plan(config: Train, lesson: Lesson) -> str:
     plan += f"{config.optimizer}, lr {config.lr:g} {config.schedule}"
     if lesson.validation is not None:
         plan += f", best epoch on {len(lesson.validation)} held-out samples"
-    return f"{plan}, {config.distill}" if config.distill else plan
+    if config.distill is None:
+        return plan
+    return f"{plan}, taught by {config.distill.source}: {' + '.join(map(str, lesson.losses))}"
 
 
 @contextmanager

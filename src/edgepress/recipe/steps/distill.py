@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
 from edgepress.recipe.model import Network
 from edgepress.recipe.section import Section, problem
@@ -26,7 +26,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "sequence": ("temperature",),
     "regression": (),
     "channel_wise": ("temperature",),
-    "hint": (),
+    "hint": ("relative",),
     "attention": (),
     "relational": ("distance", "angle"),
     "similarity": (),
@@ -36,6 +36,11 @@ FEATURES = frozenset({"hint", "attention", "relational", "similarity"})
 """Losses on what networks compute inside; the others compare outputs."""
 LABELS = frozenset({"task", "dkd"})
 """Losses that cannot do without targets."""
+
+
+FOR_TASK: dict[str, LossName] = {"classification": "kd", "segmentation": "kd", "language": "sequence"}
+"""Task -> the loss on outputs that `auto` takes; `regression` for the others."""
+HINT_WEIGHT = 1.0
 
 
 class TapPatterns(Section):
@@ -53,7 +58,7 @@ class Loss(Section):
         weight: its factor. schedule: `constant`, `up` (grows over the first fifth), `down` (falls to 0 at the end).
         taps: where losses on features look: `auto`, patterns, or pairs [student node, teacher node].
         output: which output a loss on outputs compares.
-        temperature, alpha, beta, distance, angle: settings of some losses; see docs/training.md.
+        temperature, alpha, beta, relative, distance, angle: settings of some losses; see docs/training.md.
     """
 
     loss: LossName
@@ -64,6 +69,7 @@ class Loss(Section):
     temperature: PositiveFloat | None = None
     alpha: PositiveFloat | None = None
     beta: PositiveFloat | None = None
+    relative: NonNegativeFloat | None = None
     distance: PositiveFloat | None = None
     angle: PositiveFloat | None = None
 
@@ -98,12 +104,13 @@ class Loss(Section):
 class Distill(Section):
     """Learn from a teacher.
 
-    One loss on outputs in short: `{loss: kd, temperature: 4, weight: 0.7}` is 0.7 kd + 0.3 task. Any sum of losses at
-    length: `losses: [{loss: task, weight: 0.3}, {loss: kd, weight: 0.7}, {loss: hint}]`; without `task` no labels are
-    needed.
+    In short: `{}` is what brought most in the benchmarks: the outputs' loss that suits the task, and hints on features
+    where the networks have features in common. One loss on outputs: `{loss: kd, temperature: 4, weight: 0.7}` is
+    0.7 kd + 0.3 task. Any sum of losses at length: `losses: [{loss: task, weight: 0.3}, {loss: kd, weight: 0.7},
+    {loss: hint}]`; without `task` no labels are needed.
 
     Attributes:
-        loss: on the outputs: `kd` (softened logits, Hinton et al. 2015), `dkd`, `regression`, `sequence`.
+        loss: on the outputs: `kd` (softened logits, Hinton et al. 2015), `dkd`, `regression`, `sequence`; or `auto`.
         temperature: how much logits are softened, where the loss has one.
         weight: share of the distillation loss; 1 - weight is left for the task's own loss.
         losses: instead of these three.
@@ -111,16 +118,18 @@ class Distill(Section):
         cache: ask the teacher once per sample and keep the answers, where nothing changes the samples.
     """
 
-    loss: Literal["kd", "dkd", "regression", "sequence", "channel_wise"] = "kd"
+    loss: Literal["auto", "kd", "dkd", "regression", "sequence", "channel_wise"] = "auto"
     temperature: PositiveFloat = 4.0
-    weight: Annotated[float, Field(ge=0, le=1)] = 0.7
+    weight: Annotated[float, Field(gt=0, le=1)] = 0.9
     losses: tuple[Loss, ...] | None = None
     teachers: tuple[Network, ...] | None = None
     cache: bool = True
 
     @model_validator(mode="after")
     def _short_or_long(self) -> "Distill":
-        short = sorted(self.model_fields_set & {"loss", "temperature", "weight"})
+        # A resolved recipe holds the defaults of the short form beside the losses: they say nothing.
+        defaults = {"loss": "auto", "temperature": 4.0, "weight": 0.9}
+        short = [name for name, default in defaults.items() if getattr(self, name) != default]
         if self.losses is not None and short:
             raise problem("distill takes one loss in short, or `losses`", at=short[0], found=f"{short[0]} and losses",
                           expected="one of them", fix=f"move {short[0]} into losses")  # fmt: skip
@@ -134,20 +143,31 @@ class Distill(Section):
                               fix=f"remove {key}")  # fmt: skip
         return self
 
-    def terms(self) -> tuple[Loss, ...]:
-        """What is summed up, whichever way it was written."""
+    @property
+    def chooses(self) -> bool:
+        """Whether the losses are left to edgepress."""
+        return self.losses is None and self.loss == "auto"
+
+    def terms(self, task: str) -> tuple[Loss, ...]:
+        """What is summed up, whichever way it was written.
+
+        Args:
+            task: the recipe's; `auto` depends on it.
+        """
         if self.losses is not None:
             return self.losses
-        softened = self.temperature if "temperature" in SETTINGS[self.loss] else None
-        taught = Loss(loss=self.loss, weight=self.weight, temperature=softened) if self.weight else None
-        task = Loss(loss="task", weight=round(1 - self.weight, 12)) if self.weight < 1 else None
-        return tuple(term for term in (task, taught) if term)
+        loss = FOR_TASK.get(task, "regression") if self.loss == "auto" else self.loss
+        softened = self.temperature if "temperature" in SETTINGS[loss] else None
+        own = (Loss(loss="task", weight=round(1 - self.weight, 12)),) if self.weight < 1 else ()
+        hints = (Loss(loss="hint", weight=HINT_WEIGHT),) if self.loss == "auto" else ()
+        return (*own, Loss(loss=loss, weight=self.weight, temperature=softened), *hints)
 
-    def without(self, position: int) -> "Distill":
+    def without(self, position: int, task: str) -> "Distill":
         """The same, with one of the `losses` left out."""
-        kept = tuple(loss for i, loss in enumerate(self.terms()) if i != position)
-        return self.model_copy(update={"losses": kept})
+        kept = tuple(loss for i, loss in enumerate(self.terms(task)) if i != position)
+        return Distill(losses=kept, teachers=self.teachers, cache=self.cache)
 
-    def __str__(self) -> str:
-        teacher = "the original" if self.teachers is None else " and ".join(t.reference for t in self.teachers)
-        return f"taught by {teacher}: {' + '.join(map(str, self.terms()))}"
+    @property
+    def source(self) -> str:
+        """Who teaches, in words."""
+        return "the original" if self.teachers is None else " and ".join(t.reference for t in self.teachers)

@@ -56,10 +56,9 @@ class Train(StepConfig):
         teachers = (self.distill.teachers or ()) if self.distill else ()
         return (self.student, *teachers) if self.student else teachers
 
-    @property
-    def needs_labels(self) -> bool:
+    def needs_labels(self, task: str) -> bool:
         """Whether some loss compares outputs with targets."""
-        return self.distill is None or any(term.loss in LABELS for term in self.distill.terms())
+        return self.distill is None or any(term.loss in LABELS for term in self.distill.terms(task))
 
     def loop_settings(self) -> dict[str, Any]:
         """What the training loop takes, by its names."""
