@@ -134,7 +134,9 @@ def smallest_cut(recipe: Recipe, limit: int) -> float:
     batches = [(x, y) for x, y in bench.calibration_batches(256) if y is not None]
 
     def size(share: float) -> int:
-        how = PruneOptions("activation_taylor", {"params": share}, "global", round_to=1, minimum=2, reconstruct=False)
+        how = PruneOptions(
+            criterion="activation_taylor", reduce={"params": share}, round_to=1, minimum=2, reconstruct=False
+        )
         return file_size(prune(bench.original, how, batches, bench.loss).program)
 
     low, high = 0.5, 0.97

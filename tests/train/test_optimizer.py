@@ -67,6 +67,6 @@ def test_a_pace_scales_the_step_and_zero_stops_it(kind: str) -> None:
 
 def test_lion_learns(small: Program, train_data: Dataset) -> None:
     task = get("classification")
-    options = TrainOptions(epochs=6, batch_size=32, optimizer="lion", lr=0.003)
+    options = TrainOptions(epochs=8, batch_size=32, optimizer="lion", lr=0.02)
     log = fit(small, train_data, objective=task.objective(), options=options, task=task).log
     assert log[-1].loss < 0.8 * log[0].loss

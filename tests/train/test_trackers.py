@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgepress.data import Dataset
-from edgepress.errors import MissingTool, UserError
+from edgepress.errors import MissingTool, ToolError, UserError
 from edgepress.ir import Program
 from edgepress.train import EpochLog, TrainOptions, fit
 from edgepress.train.tasks import get
@@ -43,7 +43,8 @@ def test_tensorboard_gets_event_files(tmp_path: Path) -> None:
 
 def test_mlflow_gets_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow")
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tmp_path.absolute().as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     tracker = open_tracker("mlflow", tmp_path / "train", {"lr": 0.1})
     tracker.epoch(ENTRY)
     tracker.close()
@@ -51,6 +52,13 @@ def test_mlflow_gets_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (run,) = client.search_runs([client.get_experiment_by_name("edgepress").experiment_id])
     assert run.info.run_name == "train" and run.info.status == "FINISHED"
     assert run.data.metrics["loss"] == 0.5 and run.data.params == {"lr": "0.1"}
+
+
+def test_a_store_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://at/all")
+    with pytest.raises(ToolError, match="cannot log to nowhere://at/all"):
+        open_tracker("mlflow", tmp_path / "train", {})
 
 
 def test_each_epoch_is_told_once(small: Program, train_data: Dataset, tmp_path: Path) -> None:

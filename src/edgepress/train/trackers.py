@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgepress.errors import MissingTool, UserError
+from edgepress.errors import MissingTool, ToolError, UserError
 from edgepress.train.progress import EpochLog
 
 
@@ -56,19 +56,29 @@ class TensorBoard:
 
 
 class MLflow:
-    """A run of the experiment "edgepress", at MLFLOW_TRACKING_URI where that is set, else beside `place`."""
+    """A run of the experiment "edgepress", at MLFLOW_TRACKING_URI where that is set, else in a database beside `place`."""
 
     def __init__(self, place: Path, settings: Mapping[str, Any]) -> None:
         try:
             from mlflow import MlflowClient
         except ImportError as error:
             raise _missing("mlflow") from error
-        self._client: Any = MlflowClient(tracking_uri=_mlflow_place(place.parent))
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or _database(place.parent)
+        try:
+            self._client: Any = MlflowClient(tracking_uri=uri)
+            self._run = self._start(place.name, settings)
+        except Exception as error:  # whatever stands behind the address has exceptions of its own
+            raise ToolError(f"mlflow cannot log to {uri}", found=str(error).partition("\n")[0],
+                            expected="a tracking server or store", fix="correct MLFLOW_TRACKING_URI") from error  # fmt: skip
+
+    def _start(self, title: str, settings: Mapping[str, Any]) -> str:
+        """The identity of a new run of the experiment."""
         found = self._client.get_experiment_by_name("edgepress")
         experiment = found.experiment_id if found else self._client.create_experiment("edgepress")
-        self._run = self._client.create_run(experiment, run_name=place.name).info.run_id
+        run = self._client.create_run(experiment, run_name=title).info.run_id
         for key, value in settings.items():
-            self._client.log_param(self._run, key, value)
+            self._client.log_param(run, key, value)
+        return str(run)
 
     def epoch(self, entry: EpochLog) -> None:
         for name, value in _numbers(entry).items():
@@ -84,8 +94,9 @@ TRACKERS: Mapping[str, Callable[[Path, Mapping[str, Any]], Tracker]] = {
 }
 
 
-def _mlflow_place(folder: Path) -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or folder.absolute().as_uri()
+def _database(folder: Path) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{folder.absolute().as_posix()}/mlflow.db"
 
 
 def _numbers(entry: EpochLog) -> dict[str, float]:
