@@ -56,7 +56,7 @@ class TensorBoard:
 
 
 class MLflow:
-    """A run of the experiment "edgepress", at MLFLOW_TRACKING_URI where that is set, else in a database beside `place`."""
+    """A run of the experiment "edgepress", at MLFLOW_TRACKING_URI if that is set, else in a database beside `place`."""
 
     def __init__(self, place: Path, settings: Mapping[str, Any]) -> None:
         try:
@@ -68,8 +68,9 @@ class MLflow:
             self._client: Any = MlflowClient(tracking_uri=uri)
             self._run = self._start(place.name, settings)
         except Exception as error:  # whatever stands behind the address has exceptions of its own
-            raise ToolError(f"mlflow cannot log to {uri}", found=str(error).partition("\n")[0],
-                            expected="a tracking server or store", fix="correct MLFLOW_TRACKING_URI") from error  # fmt: skip
+            found, expected = str(error).partition("\n")[0], "a tracking server or store"
+            raise ToolError(f"mlflow cannot log to {uri}", found=found, expected=expected,
+                            fix="correct MLFLOW_TRACKING_URI") from error  # fmt: skip
 
     def _start(self, title: str, settings: Mapping[str, Any]) -> str:
         """The identity of a new run of the experiment."""
