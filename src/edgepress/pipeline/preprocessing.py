@@ -16,18 +16,28 @@ def placed(recipe: Recipe, original: Program) -> tuple[Program, Data]:
     Raises:
         UserError: the recipe asks to bake what is not there or does not fit.
     """
-    data = recipe.data
     if not recipe.model.bake_preprocess:
-        return original, data
-    preprocess = from_options(data.preprocess.model_dump())
-    result = bake_preprocess(original, *preprocess.affine())
-    if not _has_numbers(data.preprocess) or not result.changed:
+        return original, recipe.data
+    outside = Preprocess(layout=recipe.data.preprocess.layout)
+    return baked(recipe, original), recipe.data.model_copy(update={"preprocess": outside})
+
+
+def baked(recipe: Recipe, program: Program) -> Program:
+    """`program` with the preprocessing in its graph, where the recipe asks for that.
+
+    Raises:
+        UserError: there is none, or it does not fit the first input.
+    """
+    if not recipe.model.bake_preprocess:
+        return program
+    numbers = recipe.data.preprocess
+    result = bake_preprocess(program, *from_options(numbers.model_dump()).affine())
+    if not _has_numbers(numbers) or not result.changed:
         found = "; ".join(map(str, result.refusals)) or "no scale, mean or std"
         raise UserError("the preprocessing cannot be baked into the graph", found=found,
                         expected="data.preprocess with scale, mean or std for the first input",
                         fix="correct data.preprocess, or remove model.bake_preprocess")  # fmt: skip
-    outside = Preprocess(layout=data.preprocess.layout)
-    return result.program, data.model_copy(update={"preprocess": outside})
+    return result.program
 
 
 def preprocess_note(recipe: Recipe) -> list[str]:
