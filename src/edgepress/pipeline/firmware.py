@@ -79,11 +79,11 @@ def _measure(program: Program, target: Target, data: Dataset | None, what: str) 
 def _rows(manifest: dict[str, Any], program: Program, data: Dataset | None) -> Array:
     """(n, input bytes) int8: the inputs as the C takes them, channels last."""
     tensors = program.example_inputs if data is None else data.inputs
-    columns = [_quantize_input(t, border) for t, border in zip(tensors, manifest["inputs"], strict=True)]
+    columns = [quantize_input(t, border) for t, border in zip(tensors, manifest["inputs"], strict=True)]
     return np.concatenate(columns, axis=1)
 
 
-def _quantize_input(tensor: torch.Tensor, border: dict[str, Any]) -> Array:
+def quantize_input(tensor: torch.Tensor, border: dict[str, Any]) -> Array:
     """(n, bytes) int8: integers on the input's grid, or token numbers as four bytes each."""
     if border["dtype"] == "int32":
         return np.ascontiguousarray(tensor.reshape(len(tensor), -1).numpy(), np.int32).view(np.int8)
