@@ -26,6 +26,11 @@ EP_INLINE uint32_t ep_sxtb16_odd(uint32_t x) { /* bytes 1 and 3 */
     return y;
 }
 
+EP_INLINE int32_t ep_smlad(uint32_t a, uint32_t b, int32_t sum) {
+    __asm__("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(a), "r"(b));
+    return sum;
+}
+
 /* A narrower range than int8's, after SSAT has been there. */
 EP_INLINE void ep_dsp_clamp(int8_t *values, int32_t size, int32_t low, int32_t high) {
     if (low <= -128 && high >= 127) return;

@@ -11,11 +11,13 @@ typedef struct {
     int32_t source, target;                             /* first element */
 } ep_move;
 
-/* One row. Rows of neighbours go in whole words. */
+/* One row. Rows of neighbours go in whole words where those need no alignment. */
 EP_INLINE void ep_move_row(const ep_move *p, const int8_t *in, int8_t *out) {
     int32_t k = 0;
+#if defined(__ARM_FEATURE_UNALIGNED) || defined(__x86_64__) || defined(__aarch64__)
     if (p->from[4] == 1 && p->to[4] == 1)
         for (; k + 4 <= p->count[4]; k += 4) __builtin_memcpy(out + k, in + k, 4);
+#endif
     for (; k < p->count[4]; k++) out[k * p->to[4]] = in[k * p->from[4]];
 }
 
