@@ -55,7 +55,9 @@ def _measure(program: Program, target: Target, data: Dataset | None, what: str) 
     with tempfile.TemporaryDirectory(prefix="edgepress-") as name:
         model, folder = Path(name) / "model.onnx", Path(name) / "c"
         export_onnx(program, model)
-        artifact = export_c(model, folder, options=Options(target=target.device))
+        artifact = export_c(
+            model, folder, options=Options(target=target.device, four_bit=has_four_bit_weights(program))
+        )
         rows = _rows(artifact.manifest, program, data)
         expected = _reference(model, rows[:REFERENCE_SAMPLES])
         deployment = deploy(folder, rows[:EMULATED_SAMPLES])
@@ -74,6 +76,12 @@ def _measure(program: Program, target: Target, data: Dataset | None, what: str) 
         )
     )
     return measurements + _accuracy(artifact, data, expected, target, what)
+
+
+def has_four_bit_weights(program: Program) -> bool:
+    """Whether the program was quantized to weights of four bits or fewer somewhere: C keeps two of them in a byte."""
+    plan: Any = program.plans.get("quantize") or {}
+    return any(w["grid"]["low"] >= -8 and w["grid"]["high"] <= 7 for w in plan.get("weights", ()))
 
 
 def _rows(manifest: dict[str, Any], program: Program, data: Dataset | None) -> Array:

@@ -8,6 +8,7 @@ from edgepress.exporters.c import export as export_c
 from edgepress.exporters.onnx import export_onnx
 from edgepress.ir import Program
 from edgepress.pipeline.bench import Bench
+from edgepress.pipeline.firmware import has_four_bit_weights
 from edgepress.pipeline.steps.step import StepResult, Workplace
 from edgepress.recipe.steps import Export
 
@@ -29,7 +30,8 @@ def run(config: Export, program: Program, bench: Bench, place: Workplace) -> Ste
     facts: dict[str, float | int | str] = {"size_bytes": path.stat().st_size}
     summary = f"{ARTIFACT}, {facts['size_bytes']:,} bytes"
     if core:
-        made = export_c(path, place.folder / C_FOLDER, options=Options(target=core, name=config.name))
+        options = Options(target=core, name=config.name, four_bit=has_four_bit_weights(program))
+        made = export_c(path, place.folder / C_FOLDER, options=options)
         facts |= {"arena_bytes": made.arena_bytes, "constant_bytes": made.constant_bytes}
         summary += f"; C for {core}: arena {made.arena_bytes:,} bytes, constants {made.constant_bytes:,} bytes"
     return StepResult(program, True, summary, facts=facts, plan=plan, artifact=ARTIFACT)
