@@ -36,17 +36,17 @@ def zeros(g: GraphBuilder, node: Node, out: str) -> None:
 
 
 def _layers(g: GraphBuilder, node: Node, out: str, kind: str, starts: Sequence[Any]) -> None:
-    source, weights = node.args[0], list(node.args[2])  # type: ignore[arg-type]
-    biases, layers, bidirectional, batch_first = (node.args[i] for i in (3, 4, 7, 8))
-    directions, per = 1 + bool(bidirectional), 2 + 2 * bool(biases)  # type: ignore[operator]
-    if len(weights) != layers * directions * per:  # type: ignore[operator]
+    arguments: list[Any] = list(node.args)
+    source, weights, layers, batch_first = arguments[0], list(arguments[2]), int(arguments[4]), bool(arguments[8])
+    directions, per = 1 + bool(arguments[7]), 2 + 2 * bool(arguments[3])
+    if len(weights) != layers * directions * per:
         raise NotTranslated("recurrent layers with a projection")
     if any(op_name(start) != "aten.zeros" for start in starts):
         raise NotTranslated("recurrent layers with initial states")
     name = g.name(source)
     name = g.emit("Transpose", [name], perm=[1, 0, 2]) if batch_first else name
     last: list[list[str]] = []
-    for layer in range(int(layers)):  # type: ignore[call-overload]
+    for layer in range(layers):
         own = weights[layer * directions * per : (layer + 1) * directions * per]
         held = [own[d * per : (d + 1) * per] for d in range(directions)]
         ends = [f"{out}_layer{layer}_{what}" for what in OUTPUTS[kind]]

@@ -64,7 +64,7 @@ def _files(source: Source, core: CoreTarget, golden: list[tuple[Array, Array]], 
     files |= {f"kernels/{name}": emit.kernel_text(name) for name in emit.kernel_files(source.layers)}
     words = _words(source, core, origin)
     files |= {name: _filled(name, words) for name in ("Makefile", "CMakeLists.txt", "README.md")}
-    files |= {f"example/{name}": _filled(name, words) for name in ("main.c", "link.ld")}
+    files |= {f"example/{name}": _filled(name, words) for name in ("main.c", "link.ld", "mlperf_tiny.c")}
     files[f"{p}_float.h"] = _filled("float.h", words)
     startup = "startup_riscv.c" if core.riscv else "startup_cortex_m.c"
     return files | {f"example/{name}": _template(name) for name in ("semihosting.h", startup)}

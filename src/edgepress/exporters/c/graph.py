@@ -292,3 +292,19 @@ def macs(graph: Graph, op: Op) -> int:
     if isinstance(op, ConvTranspose):
         return graph.tensor(op.inputs[0]).size * int(np.prod(graph.tensor(op.inputs[1]).shape[:3]))
     return 0
+
+
+def view_offset(graph: Graph, op: Op) -> int | None:
+    """Bytes from the start of the input to the output if that is a stretch of it (reshape, some slices), else None."""
+    if isinstance(op, Reshape):
+        return 0
+    if not isinstance(op, Slice) or graph.tensor(op.inputs[0]).data is not None:
+        return None
+    x, y = graph.tensor(op.inputs[0]).shape, graph.tensor(op.output).shape
+    cut = [axis for axis in range(len(x)) if x[axis] != y[axis]]
+    if any(step != 1 for axis, step in enumerate(op.step) if y[axis] > 1):
+        return None
+    if cut and any(y[axis] != 1 for axis in range(cut[-1])):
+        return None  # several stretches: an axis before the last one cut has more than one element left
+    strides = [int(np.prod(x[axis + 1 :], dtype=np.int64)) for axis in range(len(x))]
+    return sum(start * stride for start, stride in zip(op.start, strides, strict=True))

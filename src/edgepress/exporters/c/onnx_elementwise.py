@@ -135,8 +135,10 @@ def _batch_norm(model: Model, node: Node) -> None:
     out = model.add(g.Tensor(f"{end.name}:image", x.shape, "int8", y.scale, y.zero_point)) if flat else y
     weight = np.rint(slope / scales).astype(np.int8).reshape(-1, 1, 1, 1)
     bias = np.rint(offset / (scales * x.scale[0])).astype(np.int32)
-    names = [model.add(g.Tensor(f"{end.name}:{label}", data.shape, kind, data=data)).name
-             for label, kind, data in (("slope", "int8", weight), ("offset", "int32", bias))]  # fmt: skip
+    names = (
+        model.add(g.Tensor(f"{end.name}:slope", weight.shape, "int8", data=weight)).name,
+        model.add(g.Tensor(f"{end.name}:offset", bias.shape, "int32", data=bias)).name,
+    )
     model.ops.append(
         g.Conv(
             name=node.name or end.name,

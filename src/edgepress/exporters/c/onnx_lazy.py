@@ -65,7 +65,9 @@ def follow(model: Model, node: Node) -> bool:
     known = [chain for chain in chains if chain is not None]
     if len(known) + sum(n is not None for n in numbers) < 2 or not known or _differ(known):
         return False
-    operands = [n if n is not None else c.reals for n, c in zip(numbers, chains, strict=True) if n is not None or c]
+    operands: list[Reals] = []
+    for number, held in zip(numbers, chains, strict=True):
+        operands += [number] if number is not None else [held.reals] if held is not None else []
     with np.errstate(all="ignore"):
         _keep(model, node, known[0], BINARY[node.kind](operands[0], operands[1]))
     return True

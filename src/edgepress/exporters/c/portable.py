@@ -175,7 +175,7 @@ def _move(
     op: g.Op, x: In | Ref, counts: tuple[int, ...], steps: list[int], to: list[int], *, source: int = 0, target: int = 0
 ) -> Call:
     """An `ep_move` of `counts` elements per axis; leading axes are filled up with ones."""
-    axes = [(c, f, t) for c, f, t in zip(counts, steps, to, strict=True) if c != 1]
+    axes = _merged([(c, f, t) for c, f, t in zip(counts, steps, to, strict=True) if c != 1])
     axes = [(1, 0, 0)] * (AXES - len(axes)) + axes
     if len(axes) > AXES:
         raise UserError(
@@ -187,6 +187,16 @@ def _move(
     return Call("ep_move_run", "ep_move.h", (x, Out(op.output)), "ep_move", fields)
 
 
+def _merged(axes: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """(count, step, step) per axis, neighbours joined where one continues the other on both sides."""
+    joined: list[tuple[int, int, int]] = []
+    for count, step, to in axes:
+        if joined and joined[-1][1:] == (count * step, count * to):
+            count *= joined.pop()[0]
+        joined.append((count, step, to))
+    return joined
+
+
 def _transpose(graph: g.Graph, op: g.Transpose) -> Layer:
     x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
     steps = _strides(x.shape)
@@ -195,6 +205,8 @@ def _transpose(graph: g.Graph, op: g.Transpose) -> Layer:
 
 
 def _slice(graph: g.Graph, op: g.Slice) -> Layer:
+    if g.view_offset(graph, op) is not None:
+        return Layer(op, (), overlaps={op.inputs[0]: Overlap(0)}, kernel="alias")
     x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
     steps = _strides(x.shape)
     source = sum(s * k for s, k in zip(op.start, steps, strict=True))

@@ -82,7 +82,8 @@ def _gate_constants(
 
 def embedding(graph: g.Graph, op: g.Embedding) -> Layer:
     numbers, table = (graph.tensor(name) for name in op.inputs)
-    arguments = (Ref("table"), In(numbers.name), Out(op.output), numbers.size, *table.shape)
+    rows, width = table.shape
+    arguments = (Ref("table"), In(numbers.name), Out(op.output), numbers.size, rows, width)
     constants = (Constant("table", "int8_t", graph.constant(table.name)),)
     return Layer(op, (Call("ep_embedding", "ep_embedding.h", arguments),), constants, kernel="embedding")
 

@@ -25,9 +25,17 @@ def lower(graph: g.Graph, isa: str, rounding: Rounding = "double", *, four_bit: 
 
 
 def _layer(graph: g.Graph, op: g.Op, isa: str, rounding: Rounding, four_bit: bool) -> Layer:
-    small = scalar.packed(graph, op, isa, rounding) if four_bit else None
+    small = _four_bit(graph, op, isa, rounding) if four_bit else None
     if small is not None:
         return small
     faster = _FASTER.get(isa, {}).get(type(op))
     chosen = faster(graph, op, rounding) if faster else None
     return chosen or portable.lower(graph, op)
+
+
+def _four_bit(graph: g.Graph, op: g.Op, isa: str, rounding: Rounding) -> Layer | None:
+    """The layer with two weights in a byte, None if its weights need more bits."""
+    layer = scalar.packed(graph, op, isa, rounding)
+    if layer is None or isa != "dsp" or not isinstance(op, g.Conv):
+        return layer
+    return dsp.conv_four_bit(graph, op, rounding) or layer

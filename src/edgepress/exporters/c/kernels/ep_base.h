@@ -53,6 +53,9 @@ typedef struct {
     int32_t in_h, in_w, in_c, out_h, out_w, out_c;
     int32_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left, groups;
     int32_t in_zero, out_zero, low, high;
+#ifdef EP_FOUR_BIT
+    int32_t four_bit; /* two weights in a byte */
+#endif
 } ep_conv;
 
 #endif

@@ -19,7 +19,7 @@ EP_INLINE void ep_scalar_put(const ep_conv *p, int32_t total, int32_t channel, i
 }
 
 /* All channels of the tile's pixels; only the first `count` are written. `nibbles` is a constant of the caller's. */
-EP_INLINE void ep_scalar_tile(const ep_conv *p, const int8_t *columns, int32_t size, int8_t *out, int32_t count, int nibbles) {
+EP_INLINE void ep_scalar_tile_of(const ep_conv *p, const int8_t *columns, int32_t size, int8_t *out, int32_t count, int nibbles) {
     const int8_t *w = p->weight;
     for (int32_t c = 0; c < p->out_c; c += 2) {
         const int8_t *x = columns, *end = columns + EP_TILE_PIXELS * size;
@@ -47,13 +47,22 @@ EP_INLINE void ep_scalar_tile(const ep_conv *p, const int8_t *columns, int32_t s
     }
 }
 
+EP_KERNEL void ep_scalar_tile(const ep_conv *p, const int8_t *columns, int32_t size, int8_t *out, int32_t count) {
+    ep_scalar_tile_of(p, columns, size, out, count, 0);
+}
+
+EP_KERNEL void ep_scalar_tile4(const ep_conv *p, const int8_t *columns, int32_t size, int8_t *out, int32_t count) {
+    ep_scalar_tile_of(p, columns, size, out, count, 1);
+}
+
 EP_INLINE void ep_conv_scalar_tiles(const ep_conv *p, const int8_t *in, int8_t *out, int8_t *columns, int nibbles) {
     const int32_t pixels = p->out_h * p->out_w, size = p->kernel_h * p->kernel_w * p->in_c;
     ep_cursor at = {0, -p->pad_top};
     for (int32_t i = 0; i < pixels; i += EP_TILE_PIXELS) {
         const int32_t count = pixels - i < EP_TILE_PIXELS ? pixels - i : EP_TILE_PIXELS;
         for (int32_t k = 0; k < count; k++) ep_gather_next(p, in, &at, columns + k);
-        ep_scalar_tile(p, columns, size, out, count, nibbles);
+        if (nibbles) ep_scalar_tile4(p, columns, size, out, count);
+        else ep_scalar_tile(p, columns, size, out, count);
         out += EP_TILE_PIXELS * p->out_c;
     }
 }

@@ -10,6 +10,7 @@
 #define EP_DEPTHWISE_DSP_H
 
 #include "ep_dsp_base.h"
+#include "ep_tile.h"
 
 typedef struct {
     ep_conv conv;

@@ -8,11 +8,6 @@
 #if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP
 #include "ep_dsp_base.h"
 
-EP_INLINE int32_t ep_smlad(uint32_t a, uint32_t b, int32_t sum) {
-    __asm__("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(a), "r"(b));
-    return sum;
-}
-
 EP_INLINE int32_t ep_dot8(const int8_t *w, const int8_t *x, int32_t size, int32_t sum) {
     for (; size >= 4; size -= 4, w += 4, x += 4) {
         const uint32_t a = ep_load32(w), b = ep_load32(x);
