@@ -39,7 +39,7 @@ def assemble(
         name=recipe.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         edgepress_version=__version__,
-        command=shlex.join(command),
+        command=shlex.join(["edgepress", *command[1:]]),
         seed=recipe.seed,
         recipe=recipe.model_dump(mode="json", by_alias=True),
         environment=measured.environment,
@@ -51,6 +51,7 @@ def assemble(
         steps=tuple(steps),
         forgotten=measured.forgotten,
         answers=measured.answers,
+        sensitivity=measured.sensitivity,
         notes=(*notes, *measured.notes),
     )
 

@@ -31,15 +31,17 @@ from edgepress.measure.record import (
     Record,
     Subject,
 )
+from edgepress.measure.stats.jackknife import pseudo_values
 from edgepress.measure.throughput import measure_throughput
 from edgepress.pipeline.bench import Bench
 from edgepress.pipeline.candidate import Candidate, counted, subject
 from edgepress.pipeline.firmware import measure_firmware
+from edgepress.pipeline.fragility import group_sensitivity
 from edgepress.pipeline.hops import PARITY_SAMPLES, fitting, fixed_batch, hops, run_session
 from edgepress.recipe.schema import Measure
 from edgepress.targets import Target
 from edgepress.targets.runtimes import Session, open_session
-from edgepress.train.evaluate import evaluate_module
+from edgepress.train.evaluate import evaluate_outputs
 
 BOUNDED_METRICS = {"accuracy", "mean_iou", "map_50", "auc", "f1"}  # shares of 1; the others have the unit of the data
 Array = np.ndarray
@@ -57,6 +59,7 @@ class Measured(Record):
     forgotten: tuple[ForgottenSample, ...] = ()
     answers: Mapping[str, Answers] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    sensitivity: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
 
 
 def measure(bench: Bench, settings: Measure, baseline: Candidate, compressed: Candidate) -> Measured:
@@ -76,6 +79,7 @@ def measure(bench: Bench, settings: Measure, baseline: Candidate, compressed: Ca
         classes=outcomes.classes if outcomes else (),
         forgotten=outcomes.forgotten if outcomes else (),
         parity=tuple(tour.parity),
+        sensitivity=group_sensitivity(bench) if settings.sensitivity else {},
         answers={target: Answers(paired=o.paired, classes=o.classes) for target, o in several.items()},
         notes=tuple(tour.notes),
     )
@@ -234,25 +238,32 @@ class _Visit:
             images=data.inputs[0].numpy() if data.inputs[0].dim() in (3, 4) else None,
             slices=data.slices,
             target=self._target.name,
+            data=data.digest,
         )
         found["baseline"] += outcomes.first
         found["compressed"] += outcomes.second
         return outcomes
 
     def _task_metric(self, session: Session, dataset: Dataset) -> Measurement:
+        """The metric of a task whose samples are not simply right or wrong, with its spread over blocks of samples."""
         task = self._bench.task
+        outputs = torch.from_numpy(run_session(session, dataset.inputs)[0])
 
-        def network(*inputs: torch.Tensor) -> torch.Tensor:
-            return torch.from_numpy(run_session(session, inputs)[0])
+        def value_on(rows: np.ndarray) -> float:
+            part = dataset.subset(torch.from_numpy(rows))
+            return evaluate_outputs(outputs[rows], part, task)
 
+        value = evaluate_outputs(outputs, dataset, task)
         return Measurement(
             name=task.metric,
-            value=evaluate_module(network, dataset, task),
+            value=value,
             unit="ratio" if task.metric in BOUNDED_METRICS else "",
             n=len(dataset),
             better="higher" if task.higher_is_better else "lower",
             method=f"{len(dataset)} samples on {session.describe()}",
             target=self._target.name,
+            data=dataset.digest,
+            blocks=pseudo_values(value_on, len(dataset), value),
         )
 
     def _some_inputs(self, samples: int) -> tuple[torch.Tensor, ...]:

@@ -64,6 +64,8 @@ class Measure(Section):
         energy: needs a meter of the target: without one the report says why there is no number.
         callers: throughput with so many callers at once; 0 leaves it out.
         modelled_energy: an estimate beside the measurement, labelled as such. grid: CO2 of energy that was measured.
+        sensitivity: cut every group of channels alone and report how far the loss rises: the heat map of the report,
+            from calibration data.
     """
 
     latency: LatencyPlan | None = LatencyPlan()
@@ -71,6 +73,7 @@ class Measure(Section):
     memory: bool = True
     cold_starts: PositiveInt = 5
     energy: bool = True
+    sensitivity: bool = False
     callers: NonNegativeInt = 0
     modelled_energy: ModelledEnergy | None = None
     grid: Grid | None = None
@@ -112,6 +115,8 @@ class Recipe(Section):
                 self._require(need, f"steps.{number}.{item.kind}", at=f"steps.{number}")
         if self.measure.accuracy:
             self._require("evaluate", "measure.accuracy", at="measure", way_out=", or set measure.accuracy to false")
+        if self.measure.sensitivity:
+            self._require("train", "measure.sensitivity", at="measure", way_out=", or set measure.sensitivity to false")
         return self
 
     @model_validator(mode="after")
