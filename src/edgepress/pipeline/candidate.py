@@ -72,15 +72,14 @@ def counted(candidate: Candidate, targets: Sequence[Target], modelled: ModelledE
 
 
 def _sizes(candidate: Candidate, targets: Sequence[Target]) -> Iterator[Measurement]:
-    """Bytes of what ships; of each target's own file where they run different ones. Kinds of bytes where it is ONNX."""
+    """Bytes of what ships, by kind where it is ONNX; of each target's own file where they run different ones."""
+    shipped = candidate.artifact
+    yield from measure_size(shipped, *companions(shipped))
+    if shipped.suffix == ".onnx":
+        yield from measure_kinds(shipped)
     places = {target.name: candidate.on(target) for target in targets if target.kind != "mcu"}
-    if set(places.values()) <= {candidate.artifact}:
-        yield from measure_size(candidate.artifact, *companions(candidate.artifact))
-    else:
-        for name, path in places.items():
-            yield from (m.model_copy(update={"target": name}) for m in measure_size(path, *companions(path)))
-    if candidate.artifact.suffix == ".onnx":
-        yield from measure_kinds(candidate.artifact)
+    for name, path in places.items() if set(places.values()) - {shipped} else ():
+        yield from (m.model_copy(update={"target": name}) for m in measure_size(path, *companions(path)))
 
 
 def _modelled(candidate: Candidate, costs: Sequence[NodeCost], settings: ModelledEnergy) -> Measurement:

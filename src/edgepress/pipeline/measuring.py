@@ -57,9 +57,9 @@ class Measured(Record):
     classes: tuple[ClassOutcome, ...] = ()
     parity: tuple[Parity, ...] = ()
     forgotten: tuple[ForgottenSample, ...] = ()
-    sensitivity: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
     answers: Mapping[str, Answers] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    sensitivity: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
 
 
 def measure(bench: Bench, settings: Measure, baseline: Candidate, compressed: Candidate) -> Measured:
@@ -79,8 +79,8 @@ def measure(bench: Bench, settings: Measure, baseline: Candidate, compressed: Ca
         classes=outcomes.classes if outcomes else (),
         forgotten=outcomes.forgotten if outcomes else (),
         parity=tuple(tour.parity),
-        answers={target: Answers(paired=o.paired, classes=o.classes) for target, o in several.items()},
         sensitivity=group_sensitivity(bench) if settings.sensitivity else {},
+        answers={target: Answers(paired=o.paired, classes=o.classes) for target, o in several.items()},
         notes=tuple(tour.notes),
     )
 

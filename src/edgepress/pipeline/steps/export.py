@@ -49,7 +49,7 @@ def run(config: Export, program: Program, bench: Bench, place: Workplace) -> Ste
         facts |= {"arena_bytes": made.arena_bytes, "constant_bytes": made.constant_bytes}
         summary += f"; C for {core}: arena {made.arena_bytes:,} bytes, constants {made.constant_bytes:,} bytes"
     return StepResult(
-        program, True, summary, facts=facts, plan=plan, artifact=shipped.name, refusals=_kept_float(files)
+        program, True, summary, facts=facts, plan=plan, artifact=shipped.name, refusals=_refusals(config, files)
     )
 
 
@@ -119,6 +119,13 @@ def _peaks(program: Program, bench: Bench, options: OnnxOptions) -> dict[str, fl
         export_onnx(program, file, options=OnnxOptions(opset=options.opset))
         feeds = (dict(zip(program.input_names, (t.numpy() for t in chunk), strict=True)) for chunk in whole)
         return peaks_of(trace_onnx(file, load_target("local-cpu"), feed) for feed in feeds)
+
+
+def _refusals(config: Export, files: Files) -> tuple[Refusal, ...]:
+    """What stays in 32 bits although 16 were asked for: nodes of the ONNX file, and files that have no such form."""
+    whole = [kind for kind in files.paths if kind not in HALF_FORMATS] if config.precision != "float32" else []
+    needed = f"options: {{autocast: {config.precision}}} in the target file"
+    return (*_kept_float(files), *(Refusal(FILES[kind], "it has no 16-bit form", needed) for kind in whole))
 
 
 def _kept_float(files: Files) -> tuple[Refusal, ...]:
