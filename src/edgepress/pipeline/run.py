@@ -29,6 +29,7 @@ from edgepress.pipeline.steps import RUNNERS, StepResult
 from edgepress.pipeline.steps.step import Workplace
 from edgepress.pipeline.store import RunStore, StepSlot
 from edgepress.recipe import Recipe, resolved_yaml
+from edgepress.recipe.promises import check_targets
 from edgepress.recipe.steps import Export, StepConfig
 from edgepress.targets import load as load_target
 from edgepress.train import tasks
@@ -87,6 +88,7 @@ def carry_out(recipe: Recipe, bench: Bench, store: RunStore) -> RunOutcome:
 
 def set_up(recipe: Recipe, device: str, reporter: Reporter) -> Bench:
     targets = tuple(load_target(name) for name in recipe.targets)
+    check_targets(recipe.budgets, targets)
     reporter.progress("importing the network")
     imported = import_model(recipe.model)
     original, data = placed(recipe, imported)
