@@ -40,7 +40,10 @@ def run(
         folder = out or Path("runs") / loaded.name
         return ablate_recipe(loaded, folder, seeds=seeds, dry_run=dry_run, as_json=as_json, device=device)
     if seeds > 1:
-        raise typer.BadParameter("goes with --ablate", param_hint="--seeds")
+        from edgepress.errors import UserError
+
+        raise UserError(f"--seeds {seeds} repeats an ablation", found="no --ablate", expected="--ablate",
+                        fix="add --ablate, or choose one seed with --seed")  # fmt: skip
     return run_recipe(recipe, settings, out, dry_run=dry_run, as_json=as_json, seed=seed, device=device)
 
 

@@ -18,7 +18,7 @@ def test_what_each_step_brought(tmp_path: Path, edgepress: Run) -> None:
     done = edgepress("run", recipe, "--out", out, "--ablate", *QUICK, env={"COLUMNS": "160"})
     assert done.returncode == 0, done.stderr
     assert "what it brought (points)" in done.stdout and "3 quantize" in done.stdout
-    assert "cannot be left out" in done.stdout and "verdict" in done.stdout.lower()
+    assert "cannot be left out" in done.stdout and "report:" in done.stdout
     assert "without 1 prune, seed 3" in done.stderr
     assert "| 2 train.distill |" in (out / "ablation.md").read_text()
     again = edgepress("run", recipe, "--out", out, "--ablate", "--json", *QUICK)

@@ -20,32 +20,27 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edgepress.data.dataset import Dataset
 from edgepress.errors import UserError
 from edgepress.measure import environment
-from edgepress.measure.record import Ablation, AblationRow
-from edgepress.measure.stats.gains import Gain, gain_of_metrics, gain_of_one, gain_of_several
+from edgepress.measure.record import Ablation, AblationRow, Measurement
+from edgepress.measure.stats.gains import Gain, gain_of_answers, gain_of_metrics, gain_of_runs
+from edgepress.measure.stats.pairing import answers
 from edgepress.pipeline.bench import Bench, Reporter
-from edgepress.pipeline.hops import run_session
 from edgepress.pipeline.measuring import BOUNDED_METRICS
 from edgepress.pipeline.run import RunOutcome, carry_out, set_up
 from edgepress.pipeline.store import RunStore
 from edgepress.recipe import Recipe
 from edgepress.recipe.ablation import Variant, variants
-from edgepress.targets import Target
-from edgepress.targets import load as load_target
-from edgepress.targets.runtimes import open_session
 from edgepress.train import Task
 from edgepress.train.randomness import reproducible
 
 TABLE = "ablation.json"
 FIGURES = ("size_bytes", "macs", "params", "latency_ms")
-SQUARED_ERROR = "mean_squared_error"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a variant: its figures, and the score of each sample (`None` where the metric is no mean of such)."""
+    """One run of a variant: its figures, and the scores of samples or blocks of them, `None` where none were kept."""
 
     figures: Mapping[str, float]
     scores: np.ndarray | None
@@ -112,11 +107,13 @@ class _Series:
     def trial(self, outcome: RunOutcome) -> Trial:
         """What is compared of a run."""
         assert outcome.evidence is not None
-        evidence = outcome.evidence
-        metrics = (self.bench.task.metric, *FIGURES)
-        found = {name: m.value for name in metrics if (m := evidence.compressed.measurement(name))}
-        scores = _sample_scores(self.bench, outcome.root / evidence.compressed.artifact)
-        return Trial({name: value for name, value in found.items() if value is not None}, scores)
+        evidence, task = outcome.evidence, self.bench.task
+        # Where no target measures the metric (microcontrollers alone), the last step's own figure stands for it.
+        last = evidence.steps[-1].after
+        figures = {task.metric: last[task.metric]} if task.metric in last else {}
+        found = {name: m.value for name in (task.metric, *FIGURES) if (m := evidence.compressed.measurement(name))}
+        figures |= {name: value for name, value in found.items() if value is not None}
+        return Trial(figures, _scores(evidence.compressed.measurement(task.metric), task))
 
     @property
     def _folder(self) -> str:
@@ -138,19 +135,20 @@ def _row(variant: Variant, series: Sequence[_Series], whole: Sequence[Trial]) ->
         low=gain.low,
         high=gain.high,
         p_value=gain.p_value,
-        reason="" if gain.low is not None else "the metric is no mean over samples: limits need --seeds 2 or more",
+        reason="" if gain.low is not None else "no samples were kept to compare: limits need --seeds 2 or more",
     )
 
 
 def _gain(task: Task, whole: Sequence[Trial], without: Sequence[Trial]) -> Gain:
+    sign = 1 if task.higher_is_better else -1
+    metrics = [[sign * t.figures[task.metric] for t in trials] for trials in (whole, without)]
+    overall = gain_of_metrics(metrics[0], metrics[1])
     scores = [[t.scores for t in trials if t.scores is not None] for trials in (whole, without)]
-    if not scores[0]:
-        sign = 1 if task.higher_is_better else -1
-        metrics = [[sign * t.figures[task.metric] for t in trials] for trials in (whole, without)]
-        return gain_of_metrics(metrics[0], metrics[1])
-    if len(whole) == 1:
-        return gain_of_one(scores[0][0], scores[1][0])
-    return gain_of_several(scores[0], scores[1])
+    if not len(scores[0]) == len(scores[1]) == len(whole):
+        return overall
+    if len(whole) == 1 and _are_answers(scores[0][0]):
+        return gain_of_answers(scores[0][0], scores[1][0])
+    return gain_of_runs(overall.value, scores[0], scores[1])
 
 
 def _means(trials: Sequence[Trial]) -> dict[str, float]:
@@ -178,49 +176,26 @@ def _assemble(
 
 
 def _method(whole: Sequence[Trial]) -> str:
-    if whole[0].scores is None:
+    scores = whole[0].scores
+    if scores is None:
         return "Student's limits over the seeds"
-    if len(whole) > 1:
-        return f"paired, {len(whole)} seeds: Student's limits over the seeds and normal ones over the samples, added up"
-    binary = np.isin(whole[0].scores, (0, 1)).all()
-    return "paired on the samples: " + ("Tango's limits, McNemar's exact test" if binary else "bootstrap")
+    if len(whole) == 1 and _are_answers(scores):
+        return "paired on the samples: Tango's limits, McNemar's exact test"
+    paired = "the samples" if _are_answers(scores) else "blocks of samples (jackknife)"
+    seeds = f" and over the {len(whole)} seeds, added up" if len(whole) > 1 else ""
+    return f"Student's limits, paired on {paired}{seeds}"
 
 
-# -- scores of samples -----------------------------------------------------------------------------------------------
-
-
-def _sample_scores(bench: Bench, artifact: Path) -> np.ndarray | None:
-    """(samples,) where larger is better and the mean is the metric (or its negative); `None` where there is none such.
-
-    Taken on the target's runtime, as the metric was.
-    """
-    data = bench.samples.evaluate
-    if data is None or data.targets is None or not _is_a_mean(bench.task, data):
+def _scores(metric: Measurement | None, task: Task) -> np.ndarray | None:
+    """Right or wrong of each sample, or the metric's pseudo-values over blocks of them; larger is better."""
+    if metric is None:
         return None
-    session = open_session(artifact, _judging_target(bench))
-    try:
-        outputs = torch.from_numpy(run_session(session, data.inputs)[0])
-    finally:
-        session.close()
-    return _scores(bench.task, outputs, data)
+    kept = answers(metric)
+    if kept is not None:
+        return np.asarray(kept, np.float64)
+    sign = 1 if task.higher_is_better else -1
+    return sign * np.asarray(metric.blocks) if metric.blocks else None
 
 
-def _judging_target(bench: Bench) -> Target:
-    """The last one that accuracy is measured on, as in the run; this machine where there are microcontrollers only."""
-    able = [target for target in bench.targets if target.kind != "mcu"]
-    return able[-1] if able else load_target("local-cpu")
-
-
-def _is_a_mean(task: Task, data: Dataset) -> bool:
-    if task.metric == SQUARED_ERROR:
-        return True
-    return task.metric == "accuracy" and data.has_class_labels
-
-
-def _scores(task: Task, outputs: torch.Tensor, data: Dataset) -> np.ndarray:
-    truth = task.truth(data.inputs, data.targets)
-    assert truth is not None
-    if task.metric == SQUARED_ERROR:
-        error = (outputs - truth.reshape(outputs.shape)).square().flatten(1).mean(1)
-        return -error.double().numpy()
-    return (task.predict(outputs) == truth).double().numpy()
+def _are_answers(scores: np.ndarray) -> bool:
+    return bool(np.isin(scores, (0, 1)).all())
