@@ -30,7 +30,7 @@ from edgepress.ir import Program
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = ROOT / "recipes/families"
 SHARES = (0.2, 0.5)
-LIMIT_S = 240
+LIMIT_S = 600
 
 
 def subjects() -> list[str]:
