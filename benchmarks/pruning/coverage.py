@@ -94,6 +94,7 @@ def prune_ours(name: str) -> Iterator[dict[str, object]]:
 
 def attempt(program: Program, share: float) -> dict[str, object]:
     """Prune by magnitude, run, compare shapes."""
+
     def unused(outputs: Tensor, targets: Tensor) -> Tensor:
         raise AssertionError("magnitudes need no loss")
 
