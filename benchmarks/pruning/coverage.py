@@ -13,24 +13,33 @@ Torch-Pruning cannot prune are put on its ignore list for it. Each network runs 
 import argparse
 import importlib.util
 import json
+import multiprocessing
 import os
-import subprocess
 import sys
+import time
 import types
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from edgepress.errors import EdgepressError
+from edgepress.importers import factory
+from edgepress.importers.onnx import load as load_onnx
+from edgepress.importers.pytorch import FactorySource, from_factory
 from edgepress.ir import Program
+from edgepress.pipeline.model import _factory_source
+from edgepress.prune import PruneOptions, prune
+from edgepress.recipe import load as load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = ROOT / "recipes/families"
 SHARES = (0.2, 0.5)
-LIMIT_S = 240
+LIMIT_S = 600
 
 
 def subjects() -> list[str]:
@@ -39,23 +48,16 @@ def subjects() -> list[str]:
     return recipes + sorted(p.name for p in Path(os.environ["EDGEPRESS_DATA"], "onnx").glob("*.onnx"))
 
 
-def family_source(name: str):
+def family_source(name: str) -> FactorySource:
     """The factory and inputs of a family's recipe, without its weights."""
-    from edgepress.pipeline.model import _factory_source
-    from edgepress.recipe import load
-
-    return replace(_factory_source(load(FAMILIES / f"{name}.yaml").model), weights=None)
+    return replace(_factory_source(load_recipe(FAMILIES / f"{name}.yaml").model), weights=None)
 
 
-def ours(name: str):
+def ours(name: str) -> Program:
     """The network as a program."""
     torch.manual_seed(0)
     if name.endswith(".onnx"):
-        from edgepress.importers.onnx import load
-
-        return load(Path(os.environ["EDGEPRESS_DATA"], "onnx", name))
-    from edgepress.importers.pytorch import from_factory
-
+        return load_onnx(Path(os.environ["EDGEPRESS_DATA"], "onnx", name))
     return from_factory(family_source(name))
 
 
@@ -64,8 +66,6 @@ def theirs(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
     torch.manual_seed(0)
     if name.endswith(".onnx"):
         return _converted(name)
-    from edgepress.importers import factory
-
     source = family_source(name)
     module = factory.call(source.reference, source.kwargs, source.base)
     return module, tuple(spec.example(2) for spec in source.inputs)
@@ -84,8 +84,6 @@ def _converted(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
 
 def prune_ours(name: str) -> Iterator[dict[str, object]]:
     """What edgepress makes of it, per share."""
-    from edgepress.errors import EdgepressError
-
     try:
         program = ours(name)
         for share in SHARES:
@@ -96,8 +94,6 @@ def prune_ours(name: str) -> Iterator[dict[str, object]]:
 
 def attempt(program: Program, share: float) -> dict[str, object]:
     """Prune by magnitude, run, compare shapes."""
-    from edgepress.errors import EdgepressError
-    from edgepress.prune import PruneOptions, prune
 
     def unused(outputs: Tensor, targets: Tensor) -> Tensor:
         raise AssertionError("magnitudes need no loss")
@@ -137,15 +133,28 @@ TOOLS: dict[str, Callable[[str], Iterator[dict[str, object]]]] = {
 
 def in_own_process(tool: str, name: str) -> list[dict[str, object]]:
     """One row per share; a process that dies or takes too long is a failure with a reason."""
-    command = [sys.executable, __file__, "--one", tool, name]
+    context = multiprocessing.get_context("fork")  # libraries are imported once, here
+    ours, theirs = context.Pipe(duplex=False)
+    worker = context.Process(target=_work, args=(tool, name, theirs))
+    worker.start()
+    theirs.close()
+    found: list[dict[str, object]] = []
+    why, deadline = "died", time.monotonic() + LIMIT_S
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
-        why = (done.stderr.strip().splitlines() or ["died"])[-1][:200]
-        found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    except subprocess.TimeoutExpired:
-        found, why = [], f"not done in {LIMIT_S} s"
-    found = (found + [{"valid": False, "why": why}] * len(SHARES))[: len(SHARES)]
+        while len(found) < len(SHARES) and ours.poll(max(deadline - time.monotonic(), 0)):
+            found.append(ours.recv())
+        why = f"not done in {LIMIT_S} s"
+    except EOFError:
+        pass
+    worker.kill()
+    worker.join()
+    found += [{"valid": False, "why": why}] * (len(SHARES) - len(found))
     return [{"network": name, "tool": tool, "share": s, **row} for s, row in zip(SHARES, found, strict=True)]
+
+
+def _work(tool: str, name: str, pipe: Connection) -> None:
+    for row in TOOLS[tool](name):
+        pipe.send(row)
 
 
 def summary(rows: list[dict[str, object]]) -> dict[str, str]:
@@ -165,14 +174,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="families or ONNX files; all if none")
     parser.add_argument("--peer", action="store_true", help="run Torch-Pruning instead")
-    parser.add_argument("--one", nargs=2, metavar=("TOOL", "NAME"), help="one network in this process")
     parser.add_argument("--out", type=Path, help="add the results to this JSON file")
     given = parser.parse_args()
-    if given.one:
-        tool, name = given.one
-        for row in TOOLS[tool](name):
-            print(json.dumps(row), flush=True)
-        return
     rows = json.loads(given.out.read_text())["rows"] if given.out and given.out.exists() else []
     done = {(row["network"], row["tool"]) for row in rows}
     for tool in ("torch-pruning",) if given.peer else ("edgepress",):

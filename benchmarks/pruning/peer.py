@@ -5,6 +5,7 @@ pip install torch-pruning        # 1.6
 
 import copy
 from collections.abc import Iterator, Sequence
+from importlib import metadata
 
 import torch
 import torch.nn.functional as F
@@ -61,9 +62,7 @@ def _gradients(model: nn.Module, criterion: str, importance: object, data: tuple
 
 
 def version() -> str:
-    import torch_pruning
-
-    return f"torch-pruning {torch_pruning.__version__}"
+    return "torch-pruning " + metadata.version("torch-pruning")
 
 
 # -- any network ---------------------------------------------------------------------------------------------------

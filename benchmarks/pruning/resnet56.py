@@ -2,7 +2,7 @@
 
     EDGEPRESS_DATA=... python benchmarks/pruning/resnet56.py --out benchmarks/pruning/resnet56.json
     EDGEPRESS_DATA=... python benchmarks/pruning/resnet56.py --peer            # needs: pip install torch-pruning
-    EDGEPRESS_DATA=... python benchmarks/pruning/resnet56.py --time result.json   # latency of networks pruned before
+    EDGEPRESS_DATA=... python benchmarks/pruning/resnet56.py --time build/pruned  # latency of what --keep left there
 
 Accuracy is of the first 1,000 lossless test images (standard error about 0.8 points); calibration images are lossless
 training images. No gradient step is taken by either tool. Torch-Pruning runs its four importances, with all layers free
@@ -23,17 +23,25 @@ from edgepress.ir import capture
 from edgepress.prune import PruneOptions, prune
 
 
-def edgepress_result(ratio: float, count: int, allocation: str, round_to: int, keep: Path | None) -> dict[str, object]:
-    """Prune and refit on `count` images."""
+def edgepress_result(ratio: float, given: argparse.Namespace) -> dict[str, object]:
+    """Prune, and refit unless only the shapes matter."""
     start = time.perf_counter()
-    options = PruneOptions(reduce={"macs": 1 - 1 / ratio}, ignore=cifar.RESIDUAL, allocation=allocation,
-                           round_to=round_to)  # type: ignore[arg-type]  # fmt: skip
-    result = prune(cifar.program(), options, cifar.batches(count), F.cross_entropy)
+    options = PruneOptions(
+        reduce={"macs": 1 - 1 / ratio},
+        criterion="activation_taylor" if given.shapes_only else "surgeon",
+        ignore=cifar.RESIDUAL,
+        allocation=given.allocation,
+        round_to=given.round_to,
+        reconstruct=not given.shapes_only,
+    )
+    result = prune(cifar.program(), options, cifar.batches(given.images), F.cross_entropy)
     seconds = time.perf_counter() - start
-    if keep is not None:
-        edgepress.ir.save(result.program, keep / f"edgepress-{ratio}")
-    return {"tool": "edgepress", "allocation": allocation, "round_to": round_to, "ratio": ratio,
-            "accuracy": cifar.accuracy(result.program.module()), "seconds": seconds, **result.facts}  # fmt: skip
+    if given.keep is not None:
+        edgepress.ir.save(result.program, given.keep / f"edgepress-{ratio}-round{given.round_to}")
+    row = {"tool": "edgepress", "images": given.images, "round_to": given.round_to, "ratio": ratio, "seconds": seconds}
+    if not given.shapes_only:
+        row["accuracy"] = cifar.accuracy(result.program.module())
+    return row | result.facts
 
 
 def peer_results(criterion: str, stream: str, keep: Path | None) -> list[dict[str, object]]:
@@ -59,6 +67,7 @@ def main() -> None:
     parser.add_argument("--ratio", type=float, action="append", help="MACs before over MACs after; repeatable")
     parser.add_argument("--allocation", default="global", choices=("global", "uniform", "sensitivity"))
     parser.add_argument("--round-to", type=int, default=1, help="kept channels become multiples of this")
+    parser.add_argument("--shapes-only", action="store_true", help="the same shapes by Taylor alone, nothing refitted")
     parser.add_argument("--peer", action="store_true", help="run Torch-Pruning instead")
     parser.add_argument("--criterion", action="append", help="of Torch-Pruning; repeatable, all four if not given")
     parser.add_argument(
@@ -88,7 +97,7 @@ def rows(given: argparse.Namespace):
                 yield from peer_results(criterion, stream, given.keep)
     else:
         for ratio in given.ratio or cifar.RATIOS:
-            yield edgepress_result(ratio, given.images, given.allocation, given.round_to, given.keep)
+            yield edgepress_result(ratio, given)
 
 
 def add(path: Path, row: dict[str, object]) -> None:

@@ -128,14 +128,14 @@ class _Search:
         return best
 
     def _fastest(self) -> tuple[float, float, Mask]:
-        """A network that is fast enough: the table's limit is lowered until one is."""
-        limit, reached = self.goal, 1.0
-        for _ in range(TRIES):
-            try:
-                keep = self.choose([("latency", Budget(self.table, limit))])
-            except UserError:
-                break
-            measured = self._measure(keep)
+        """A network that is fast enough: the table's limit is lowered until one is, or nothing is left to cut."""
+        limit, reached, last = self.goal, 1.0, -1
+        while limit > -1:  # the table may know of less than there is to gain
+            keep = self.choose([("latency", Budget(self.table, limit))])
+            if (left := int(keep.sum())) == last:
+                limit -= 0.1
+                continue
+            measured, last = self._measure(keep), left
             reached = min(reached, measured)
             if measured <= self.goal:
                 return self.table.total(keep), measured, keep

@@ -37,6 +37,7 @@ def run(config: Prune, program: Program, bench: Bench, place: Workplace) -> Step
         program = sparser(program, config, config.learn, bench, place)
     with race(program, bench) if config.reduce.latency else nullcontext() as stopwatch:
         result = prune(program, options, batches, bench.loss, stopwatch)
+        time_share = None if stopwatch is None else stopwatch(result.program)
     facts: dict[str, float | int | str] = dict(result.facts)
     counts = result.facts
     summary = (
@@ -44,9 +45,9 @@ def run(config: Prune, program: Program, bench: Bench, place: Workplace) -> Step
         f"MACs {counts['macs_before']:,} -> {counts['macs_after']:,}, "
         f"parameters {counts['params_before']:,} -> {counts['params_after']:,}"
     )
-    if stopwatch is not None:
-        facts["latency_share"] = round(stopwatch(result.program), 4)
-        summary += f", {facts['latency_share']:.1%} of the time on {bench.target.name}"
+    if time_share is not None:
+        facts["latency_share"] = round(time_share, 4)
+        summary += f", {time_share:.1%} of the time on {bench.target.name}"
     return StepResult(
         result.program, result.changed, summary, facts=facts, refusals=result.refusals, plan=result.plan.to_text()
     )
