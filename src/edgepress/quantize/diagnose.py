@@ -16,7 +16,7 @@ from edgepress.ir.text import op_name
 from edgepress.passes.learn_scales import plan_of
 from edgepress.quantize import operands
 from edgepress.quantize.calibrate import Batch
-from edgepress.quantize.qparams import on_grid
+from edgepress.quantize.qparams import rounded_weight
 from edgepress.quantize.round_layers import gather
 from edgepress.quantize.walk import Walk
 
@@ -135,7 +135,7 @@ def _weight_only(
     changed = list(arguments)
     tensor = changed[place.weight]
     assert isinstance(tensor, torch.Tensor)
-    changed[place.weight] = on_grid(tensor, torch.tensor(weight.scales), weight.axis, weight.grid)
+    changed[place.weight] = rounded_weight(tensor, weight)
     with torch.no_grad():
         return sqnr(value, node.target(*changed))  # type: ignore[operator]
 

@@ -16,6 +16,12 @@ class QuantOptions:
         observer: how ranges of activations are chosen.
         keep_float: nodes, or layers by dotted prefix, that stay float because the user says so.
         edge_bits: width of the weights of the first and the last layer.
+        layer_bits: (weight's name, width, reason), where `mixed` has weighed one against the others.
+        weight_block: so many neighbours of a row share a scale in linear layers whose activations stay float.
+        equalize: ranges of neighbouring layers are made equal first (see `equalize`).
+        smooth: SmoothQuant's strength, 0 to 1 (see `smooth`); `None` leaves it out.
+        awq: channels that matter are made larger before weights are rounded, for weights alone (see `smooth`).
+        correct_biases: means that rounding shifts are put back (see `correct_biases`).
         rounding: `nearest`, or `output`: integers chosen for the output of each layer (see `round_layers`); `auto`
             takes `output` below 8 bits, where it matters.
         rounding_samples: calibration samples held in memory for `output`.
@@ -28,6 +34,12 @@ class QuantOptions:
     observer: Observer = "minmax"
     keep_float: tuple[str, ...] = ()
     edge_bits: int | None = None
+    layer_bits: tuple[tuple[str, int, str], ...] = ()
+    weight_block: int | None = None
+    equalize: bool = False
+    smooth: float | None = None
+    awq: bool = False
+    correct_biases: bool = False
     rounding: Literal["auto", "nearest", "output"] = "auto"
     rounding_samples: int = 256
     reconstruct_steps: int = 0
@@ -38,9 +50,11 @@ class QuantOptions:
             bits = getattr(self, name)
             if bits is not None and not 2 <= bits <= 8:
                 raise ValueError(f"{name} is {bits}: 2 to 8 are possible")
+        if self.activation_bits is not None and (self.awq or self.weight_block):
+            raise ValueError("awq and weight_block are for weights alone: set activation_bits to None")
 
     @property
     def rounds_by_output(self) -> bool:
         """Whether integers are chosen for the output of each layer."""
-        narrow = min(self.weight_bits, self.edge_bits or 8) < 8
+        narrow = min(self.weight_bits, self.edge_bits or 8, *(bits for _, bits, _ in self.layer_bits), 8) < 8
         return self.rounding == "output" or (self.rounding == "auto" and narrow)

@@ -102,27 +102,41 @@ def _round_one(program: Program, point: WeightPoint, reference: Walk, quantized:
 def _solve(node: Node, point: WeightPoint, weight: torch.Tensor, bias: torch.Tensor | None, seen: Moments) -> _Layer:
     original = as_matrices(node, weight.double())
     target = gptq.compensated(original, seen.second, seen.cross)
-    per_row = point.axis is not None
-    scales = gptq.best_scales(target, seen.second, point.grid)
-    scales = scales if per_row else scales.amax().expand_as(scales)
-    nearest = torch.clamp(torch.round(target / scales[:, :, None]), point.grid.low, point.grid.high)
-    order = gptq.column_order(seen.second)
-    integers = gptq.round_columns(target, order, scales, point.grid)
-    for _ in range(REFITS if per_row else 0):
-        scales = gptq.fitted_scales(target, seen.second, integers, scales)
-        integers = gptq.round_columns(target, order, scales, point.grid)
-    scales = scales.float().double()  # what is stored
-    values = integers * scales[:, :, None]
-    errors = [gptq.output_error(target - v, seen.second).sum() for v in (nearest * scales[:, :, None], values)]
+    scales, steps, integers = _in_blocks(target, seen, point) if point.block else _in_rows(target, seen, point)
+    values = integers * steps
+    nearest = torch.clamp(torch.round(target / steps), point.grid.low, point.grid.high) * steps
+    errors = [gptq.output_error(target - v, seen.second).sum() for v in (nearest, values)]
     fresh = None
     if bias is not None:
         shift = torch.einsum("grc,gc->gr", original, seen.reference_mean) - torch.einsum(
             "grc,gc->gr", values, seen.mean
         )
         fresh = (bias.double() + shift.reshape(-1)).to(bias.dtype)
-    kept = scales.reshape(-1) if per_row else scales.reshape(-1)[:1]
     gain = float(errors[0] / errors[1].clamp_min(1e-30)) if float(errors[0]) > 0 else 1.0
-    return _Layer(from_matrices(node, values, weight), kept.float(), fresh, gain)
+    return _Layer(from_matrices(node, values, weight), scales.float(), fresh, gain)
+
+
+def _in_rows(target: torch.Tensor, seen: Moments, point: WeightPoint) -> tuple[torch.Tensor, ...]:
+    """(scales to store, the same spread over the weight, integers) with a scale per row, or one in all."""
+    per_row = point.axis is not None
+    scales = gptq.best_scales(target, seen.second, point.grid)
+    scales = scales if per_row else scales.amax().expand_as(scales)
+    order = gptq.column_order(seen.second)
+    integers = gptq.round_columns(target, order, scales, point.grid)
+    for _ in range(REFITS if per_row else 0):
+        scales = gptq.fitted_scales(target, seen.second, integers, scales)
+        integers = gptq.round_columns(target, order, scales, point.grid)
+    scales = scales.float().double()  # what is stored
+    kept = scales.reshape(-1) if per_row else scales.reshape(-1)[:1]
+    return kept, scales[:, :, None], integers
+
+
+def _in_blocks(target: torch.Tensor, seen: Moments, point: WeightPoint) -> tuple[torch.Tensor, ...]:
+    """The same with a scale per block of columns."""
+    assert point.block is not None
+    scales = gptq.best_block_scales(target, seen.second, point.grid, point.block).float().double()
+    steps = scales.repeat_interleave(point.block, 2)
+    return scales.reshape(-1), steps, gptq.round_columns(target, gptq.column_order(seen.second), steps, point.grid)
 
 
 def _own_bias(program: Program, node: Node) -> torch.Tensor | None:
