@@ -74,8 +74,8 @@ def _store(
     users: list[onnx.NodeProto],
     readers: Readers,
 ) -> None:
-    packed = helper.make_tensor(tensor.name, TYPES[bits], values.shape, values.ravel().astype(np.int64))
-    tensor.CopyFrom(packed)
+    narrow = helper.tensor_dtype_to_np_dtype(TYPES[bits])
+    tensor.CopyFrom(numpy_helper.from_array(values.astype(narrow), tensor.name))
     cast = f"{tensor.name}_int8"
     with_integers = [user for user in users if _meets_integers(graph, user, readers)]
     for user in users:

@@ -51,9 +51,14 @@ def observe(program: Program, plan: QuantPlan, batches: Iterable[Batch], observe
         looks = {p.node: partial(_look, seen[p.group], p.node, count) for p in open_points}
         run_watched(program, batch, looks)
     if not count:
-        raise UserError("no calibration data", found="0 batches", expected="at least one",
-                        fix="name a data source under `calibration`")  # fmt: skip
+        raise no_data()
     return seen
+
+
+def no_data() -> UserError:
+    """The error of a calibration without samples."""
+    return UserError("no calibration data", found="0 batches", expected="at least one",
+                     fix="name a data source under `calibration`")  # fmt: skip
 
 
 def _look(observer: Extremes, node: str, batch: int, value: torch.Tensor) -> None:

@@ -3,7 +3,32 @@
 from dataclasses import dataclass
 from typing import Literal
 
+Cost = Literal["bytes", "bit_ops"]
 Observer = Literal["minmax", "moving_average", "percentile", "mse", "entropy"]
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """What is weighed.
+
+    Attributes:
+        widths: bits a weight may have. cost: `bytes` of the weights, or `bit_ops`: multiply-accumulates times the
+            weight's bits. average_bits: the cost may be that of so many bits everywhere. max_loss: or the error (in
+            nats, or as a share of the output's energy) may be so large.
+        samples: of calibration data that are looked at.
+    """
+
+    average_bits: float | None = None
+    max_loss: float | None = None
+    widths: tuple[int, ...] = (2, 3, 4, 8)
+    cost: Cost = "bytes"
+    samples: int = 128
+
+    def __post_init__(self) -> None:
+        if (self.average_bits is None) == (self.max_loss is None):
+            raise ValueError("a mixed allocation needs one of average_bits and max_loss")
+        if len(self.widths) < 2 or any(not 2 <= bits <= 8 for bits in self.widths):
+            raise ValueError("widths must be two or more of 2 to 8")
 
 
 @dataclass(frozen=True)
@@ -16,7 +41,8 @@ class QuantOptions:
         observer: how ranges of activations are chosen.
         keep_float: nodes, or layers by dotted prefix, that stay float because the user says so.
         edge_bits: width of the weights of the first and the last layer.
-        layer_bits: (weight's name, width, reason), where `mixed` has weighed one against the others.
+        mixed: lets every weight have a width of its own, in place of `weight_bits` (see `mixed`).
+        layer_bits: (weight's name, width, reason), where that is decided already.
         weight_block: so many neighbours of a row share a scale in linear layers whose activations stay float.
         equalize: ranges of neighbouring layers are made equal first (see `equalize`).
         smooth: SmoothQuant's strength, 0 to 1 (see `smooth`); `None` leaves it out.
@@ -34,6 +60,7 @@ class QuantOptions:
     observer: Observer = "minmax"
     keep_float: tuple[str, ...] = ()
     edge_bits: int | None = None
+    mixed: Mixed | None = None
     layer_bits: tuple[tuple[str, int, str], ...] = ()
     weight_block: int | None = None
     equalize: bool = False
@@ -56,5 +83,6 @@ class QuantOptions:
     @property
     def rounds_by_output(self) -> bool:
         """Whether integers are chosen for the output of each layer."""
-        narrow = min(self.weight_bits, self.edge_bits or 8, *(bits for _, bits, _ in self.layer_bits), 8) < 8
+        widths = (self.weight_bits, self.edge_bits or 8, *(bits for _, bits, _ in self.layer_bits))
+        narrow = min(widths) < 8 or self.mixed is not None
         return self.rounding == "output" or (self.rounding == "auto" and narrow)

@@ -1,7 +1,7 @@
 """Post-training quantization: fold, place, calibrate, round, insert."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from edgepress.ir.program import Program, Refusal
@@ -11,9 +11,10 @@ from edgepress.passes.fold_batchnorm import fold_batchnorm
 from edgepress.passes.insert_qdq import insert_qdq
 from edgepress.passes.learn_scales import plan_of
 from edgepress.passes.spatial_means import spatial_means
-from edgepress.quantize.calibrate import Batch, calibrate
+from edgepress.quantize.calibrate import Batch, calibrate, no_data
 from edgepress.quantize.correct_biases import correct_biases
 from edgepress.quantize.equalize import equalize
+from edgepress.quantize.mixed import mixed_bits
 from edgepress.quantize.options import QuantOptions
 from edgepress.quantize.place import place
 from edgepress.quantize.reconstruct import Tuning, reconstruct
@@ -52,6 +53,8 @@ def quantize(
             result whose `refusals` say why.
     """
     stream, kept = _with_first(batches, _samples_needed(options))
+    if not kept and _samples_needed(options):
+        raise no_data()
     prepared, plan, refused = rewritten(prepare(program), capability, options, kept)
     power_of_two = capability.activation.power_of_two
     plan = calibrate(prepared, plan, stream, observer=options.observer, power_of_two=power_of_two)
@@ -83,6 +86,10 @@ def rewritten(
         done = smooth(prepared, batches, options.smooth)
         prepared, refused = done.program, [*refused, *done.refusals]
     plan = place(prepared, capability, options)
+    if options.mixed is not None:
+        widest = place(prepared, capability, replace(options, weight_bits=8, edge_bits=None))
+        chosen = mixed_bits(prepared, widest, batches, options.mixed)
+        plan = place(prepared, capability, replace(options, layer_bits=chosen))
     if options.awq:
         done = activation_aware(prepared, plan, batches)
         prepared, refused = done.program, [*refused, *done.refusals]
@@ -91,7 +98,8 @@ def rewritten(
 
 def _samples_needed(options: QuantOptions) -> int:
     """How many calibration samples are looked at more than once."""
-    if not (options.rounds_by_output or options.awq or options.correct_biases or options.smooth is not None):
+    looks = (options.mixed, options.awq, options.correct_biases, options.smooth is not None)
+    if not options.rounds_by_output and not any(looks):
         return 0
     return max(options.rounding_samples, Tuning().samples if options.reconstruct_steps else 0)
 

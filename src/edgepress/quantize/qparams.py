@@ -25,6 +25,12 @@ def grid_of(form: Format, bits: int | None = None) -> Grid:
     return Grid(dtype="int8", low=low, high=top - 1, symmetric=form.symmetric)
 
 
+def grid_with_bits(grid: Grid, bits: int) -> Grid:
+    """A symmetric grid of weights with another width, at most its own."""
+    narrow = grid_of(Format(dtype="int8", symmetric=True), bits)
+    return narrow if narrow.high < grid.high else grid
+
+
 def affine(low: float, high: float, grid: Grid, *, power_of_two: bool = False) -> tuple[float, int]:
     """Scale and zero point that cover the range [low, high] and represent 0 exactly.
 
