@@ -65,7 +65,7 @@ def diagnose_run(run: Path, samples: int, *, with_repairs: bool, reporter: Repor
     capability = load_capability(bench.target.capability)
     return _programs(
         load(before), load(after), batches, data, quant_options(config, bench.seed), capability,
-        reference=reference, calibration=_calibration(bench, samples) if with_repairs else None,
+        reference=reference, calibration=_calibration(bench, samples) if with_repairs else None, reporter=reporter,
     )  # fmt: skip
 
 
@@ -92,10 +92,13 @@ def diagnose_files(
     if reference.suffix == quantized.suffix == ".onnx":
         feeds = ({n: t.numpy() for n, t in zip(program.input_names, b, strict=True)} for b in batches)
         found = diagnose_onnx(reference, quantized, feeds)
-        tried = repairs(program, QuantOptions(), capability, calibration) if calibration else None
+        tried = repairs(program, QuantOptions(), capability, calibration, reporter.progress) if calibration else None
         return Findings(found, tried, None, data)
     other = open_program(quantized)
-    return _programs(program, other, batches, data, QuantOptions(), capability, reference=None, calibration=calibration)
+    return _programs(
+        program, other, batches, data, QuantOptions(), capability,
+        reference=None, calibration=calibration, reporter=reporter,
+    )  # fmt: skip
 
 
 def _programs(
@@ -108,10 +111,11 @@ def _programs(
     *,
     reference: Program | None,
     calibration: Sequence[Batch] | None,
+    reporter: Reporter,
 ) -> Findings:
     count = sum(len(batch[0]) for batch in batches)
     found = diagnose(reference or prepare(program), quantized, batches, samples=count)
-    tried = None if calibration is None else repairs(program, options, capability, calibration)
+    tried = None if calibration is None else repairs(program, options, capability, calibration, reporter.progress)
     saturating = saturation(quantized) if capability.saturates_16_bit else None
     return Findings(found, tried, saturating, data)
 

@@ -46,8 +46,16 @@ def diagnose_onnx(reference: Path, quantized: Path, batches: Iterable[Mapping[st
     for value in watched.values():
         first.add_again(value)
     _measure(first, second, watched, batches)
-    noises = tuple(value.noise() for value in watched.values())
-    return diagnosis(noises, watched[first.outputs[0]].total.decibels() if first.outputs[0] in watched else 0.0)
+    compared = {name: value for name, value in watched.items() if value.seen}
+    if first.outputs[0] not in compared:
+        raise UserError(
+            f"{quantized} gives another output than {reference}",
+            found="other names or sizes",
+            expected=f"{first.outputs[0]} of the same shape",
+            fix="compare a file with the one it was quantized from",
+        )
+    noises = tuple(value.noise() for value in compared.values())
+    return diagnosis(noises, compared[first.outputs[0]].total.decibels())
 
 
 @dataclass
@@ -68,8 +76,10 @@ class _Value:
     rounded: Ratio = field(default_factory=Ratio)
     clipped: list[float] = field(default_factory=list)
     span: tuple[float, float] = (np.inf, -np.inf)
+    seen: bool = False
 
     def look(self, value: Array, noisy: Array, alone: Array | None) -> None:
+        self.seen = True
         self.total.add(torch.from_numpy(value), torch.from_numpy(noisy.reshape(value.shape)))
         if alone is not None:
             self.alone.add(torch.from_numpy(value), torch.from_numpy(alone))
@@ -176,6 +186,7 @@ def _measure(first: _File, second: _File, watched: dict[str, _Value], batches: I
         values = dict(zip([*names, *again], left.run(None, batch), strict=True))  # type: ignore[attr-defined]
         noisy = dict(zip(names, right.run(None, batch), strict=True))  # type: ignore[attr-defined]
         for name, value in watched.items():
+            # Another size: the network was cut before it was quantized.
             if values[name].dtype.kind == "f" and values[name].size == noisy[name].size:
                 value.look(values[name].astype(np.float32), noisy[name], values.get(name + AGAIN))
 
