@@ -1,7 +1,7 @@
 """Export a program as ONNX: small, deterministic, and in the forms that runtimes fuse."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from edgepress.passes.store_integers import store_integers
 OPSET = 17  # the lowest with LayerNormalization; understood by runtimes since 2022
 OPSETS = range(13, 26)
 BLOCKS_SINCE = 21  # DequantizeLinear with block_size
+FLOAT8_SINCE = 19  # QuantizeLinear to float8
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ def export_onnx(
     """Write `program` to `path`. Equal programs give equal bytes.
 
     Batch norms are folded, dropout is dropped and quantized weights are stored as integers: in four bits from opset 21
-    on where they fit, in two from opset 25 on. Scales of blocks need opset 21 and raise a lower one to it. Operators
-    without a translation of ours go through `torch.onnx`.
+    on where they fit, in two from opset 25 on. Scales of blocks need opset 21, float8 needs 19; they raise a lower one.
+    Operators without a translation of ours go through `torch.onnx`.
 
     Raises:
         UserError: neither can translate the program, or the file cannot be written.
@@ -50,7 +51,7 @@ def export_onnx(
     if opset not in OPSETS:
         raise UserError(f"cannot write opset {opset}", found=str(opset),
                         expected=f"{OPSETS[0]} to {OPSETS[-1]}", fix=f"use {OPSET}")  # fmt: skip
-    opset = max(opset, BLOCKS_SINCE) if _has_blocks(program) else opset
+    opset = max(opset, *_needed(program))
     ready = store_integers(fold_batchnorm(drop_identity(program).program).program).program
     model, exporter = _model(ready, opset, metadata or {})
     if _target(program).startswith("onnxruntime"):
@@ -105,10 +106,14 @@ def _without_identities(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _has_blocks(program: Program) -> bool:
-    """Whether weights of the program have scales for blocks of their rows."""
+def _needed(program: Program) -> Iterator[int]:
+    """Opsets that the formats of the program's numbers need."""
+    yield OPSETS[0]
     plan = program.plans.get("quantize")
-    return isinstance(plan, Mapping) and any(weight.get("block") for weight in plan.get("weights", ()))
+    weights = plan.get("weights", ()) if isinstance(plan, Mapping) else ()
+    for weight in weights:
+        yield BLOCKS_SINCE if weight.get("block") else OPSETS[0]
+        yield FLOAT8_SINCE if weight["grid"]["dtype"] == "float8e4m3fn" else OPSETS[0]
 
 
 def _target(program: Program) -> str:

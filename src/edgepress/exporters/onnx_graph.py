@@ -158,6 +158,9 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     """The tensor's values; bfloat16, which numpy lacks, is not possible here."""
     if tensor.dtype == torch.bfloat16:
         raise NotTranslated("bfloat16 weights")
+    if tensor.dtype == torch.float8_e4m3fn:  # numpy has it from ml_dtypes
+        plain = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
+        return plain.view(helper.tensor_dtype_to_np_dtype(TensorProto.FLOAT8E4M3FN))
     return tensor.detach().cpu().numpy()
 
 

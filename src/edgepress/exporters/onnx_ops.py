@@ -71,6 +71,18 @@ def _quantize_per_channel(op: str) -> Translation:
     return per_channel
 
 
+def _float8(op: str) -> Translation:
+    def rule(g: GraphBuilder, node: Node, out: str) -> None:
+        scale, axis = g.tensor(arg(node, 1)), arg(node, 2)
+        if scale is None:
+            raise NotTranslated("scales that are computed")
+        zero = g.constant(to_numpy(torch.zeros_like(scale).to(torch.float8_e4m3fn)))
+        names = [g.name(arg(node, 0)), g.constant(to_numpy(scale), "s"), zero]
+        g.emit(op, names, out=out, axis=None if axis < 0 else axis)
+
+    return rule
+
+
 def _zero(value: Any, dtype: Any) -> np.ndarray[Any, Any]:
     return to_numpy(torch.as_tensor(value).to(dtype))
 
@@ -470,6 +482,8 @@ TRANSLATIONS: Mapping[str, Translation] = {
     "quantized_decomposed.quantize_per_channel": _quantize_per_channel("QuantizeLinear"),
     "quantized_decomposed.dequantize_per_channel": _quantize_per_channel("DequantizeLinear"),
     IN_BLOCKS: _blocks,
+    "edgepress.quantize_float8": _float8("QuantizeLinear"),
+    "edgepress.dequantize_float8": _float8("DequantizeLinear"),
     **{f"aten.conv{d}d": _convolution for d in (1, 2, 3)},
     **{f"aten.conv{d}d.padding": _convolution for d in (1, 2, 3)},
     "aten.conv_transpose1d": _transposed_convolution,

@@ -16,7 +16,7 @@ from edgepress.ir.text import op_name
 from edgepress.passes.learn_scales import plan_of
 from edgepress.quantize import operands
 from edgepress.quantize.calibrate import Batch
-from edgepress.quantize.qparams import rounded_weight
+from edgepress.quantize.qparams import nearest, rounded_weight
 from edgepress.quantize.round_layers import gather
 from edgepress.quantize.walk import Walk
 
@@ -177,7 +177,7 @@ def _grid_use(point: ActivationPoint | None, value: torch.Tensor) -> tuple[float
     if point is None or point.scale is None:
         return None, None, None
     steps = value / point.scale + point.zero_point
-    inside = torch.clamp(torch.round(steps), point.grid.low, point.grid.high)
+    inside = nearest(steps, point.grid)
     clipped = float(((steps < point.grid.low - 0.5) | (steps > point.grid.high + 0.5)).float().mean())
     return sqnr(value, (inside - point.zero_point) * point.scale), clipped, _share(inside, point.grid)
 

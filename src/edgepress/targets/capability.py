@@ -23,7 +23,7 @@ class Table(BaseModel):
 
 
 class Format(Table):
-    """An integer format.
+    """A format of the numbers that are computed on: integers, or float8.
 
     Attributes:
         dtype: storage type. bits: width of the values. symmetric: whether zero is the integer 0.
@@ -32,7 +32,7 @@ class Format(Table):
         power_of_two: scales are powers of two (shifts instead of multiplications).
     """
 
-    dtype: Literal["int8", "uint8"]
+    dtype: Literal["int8", "uint8", "float8e4m3fn"]
     bits: int = 8
     symmetric: bool = False
     granularity: Literal["tensor", "channel"] = "tensor"
