@@ -94,7 +94,8 @@ def _against_integers(program: Program, exported: Path, batches: Sequence[Batch]
         ours = run_integers(program, batch)[0]
         equal, total = equal + int((ours == theirs).sum()), total + ours.numel()
         largest = max(largest, float((ours - theirs).abs().max()))
-    return f"{equal:,} of {total:,} outputs equal the exact integer arithmetic bit for bit (largest difference {largest:.3g})"
+    found = f"{equal:,} of {total:,} outputs equal the exact integer arithmetic bit for bit"
+    return f"{found} (largest difference {largest:.3g})"
 
 
 def diagnose_files(
