@@ -1,6 +1,7 @@
 """What a user may ask of post-training quantization."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 Observer = Literal["minmax", "moving_average", "percentile", "mse", "entropy"]
@@ -15,6 +16,7 @@ class QuantOptions:
         activation_bits: 8, or `None` for weights only.
         observer: how ranges of activations are chosen.
         keep_float: nodes, or layers by dotted prefix, that stay float because the user says so.
+        slow: nodes that stay float because they were measured, with what was found.
         edge_bits: width of the weights of the first and the last layer.
         rounding: `nearest`, or `output`: integers chosen for the output of each layer (see `round_layers`); `auto`
             takes `output` below 8 bits, where it matters.
@@ -27,6 +29,7 @@ class QuantOptions:
     activation_bits: int | None = 8
     observer: Observer = "minmax"
     keep_float: tuple[str, ...] = ()
+    slow: Mapping[str, str] = field(default_factory=dict)
     edge_bits: int | None = None
     rounding: Literal["auto", "nearest", "output"] = "auto"
     rounding_samples: int = 256
