@@ -2,13 +2,14 @@
 
 Both networks are exported and profiled kernel by kernel. From what every node took, and what the conversions between
 integers and floats took, the cheapest split is computed (`quantize.profit`), quantized, exported and measured again.
-In the end all versions run in turns, and the fastest wins.
+Layers that are still float and that the target quantizes dynamically are tried so. In the end all versions run in
+turns, and the fastest wins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -17,44 +18,52 @@ import torch
 
 from edgepress.exporters.onnx import export_onnx
 from edgepress.ir import Program, Refusal
+from edgepress.ir.text import op_name
 from edgepress.measure.latency import compare_latency
+from edgepress.passes.mark_dynamic import mark_dynamic
 from edgepress.pipeline.kernels import Profile, profile
 from edgepress.quantize.place import fusions
 from edgepress.quantize.post_training import QuantizeResult, prepare
 from edgepress.quantize.profit import Costs, losing_nodes
 from edgepress.targets import Target
-from edgepress.targets.capability import load_capability
+from edgepress.targets.capability import Capability, load_capability
 from edgepress.targets.runtimes import Array, open_session
 
-ROUNDS = 4
+ROUNDS = 3
 CLEARLY = 0.97
 """A quantized network counts as faster below this share of the float time."""
 SECONDS = 2.0
 """About how long all versions are timed in turns."""
 Make = Callable[[Mapping[str, str]], QuantizeResult]
+FLOAT, SOURCE = "float", "source"
 
 
 @dataclass(frozen=True)
 class Version:
-    """One way to quantize, as it was measured.
+    """One form of the network, as it was measured.
 
     Attributes:
-        result: what quantization gave. profile: its kernels. ms: its latency, `float_ms`: the float network's in the
-            same turns. size, float_size: bytes of the files.
+        program: what is exported. path: its file, of `size` bytes. profile: its kernels. ms: its latency.
+        result: what quantization gave; `None` where nothing is quantized statically.
+        dynamic: layers that are quantized dynamically.
     """
 
-    result: QuantizeResult
-    profile: Profile
+    program: Program
     path: Path
+    profile: Profile
+    result: QuantizeResult | None = None
+    dynamic: tuple[str, ...] = ()
     ms: float = 0.0
-    float_ms: float = 0.0
-    size: int = 0
-    float_size: int = 0
 
     @property
-    def pays(self) -> bool:
-        """Whether it is clearly faster than float, and not larger."""
-        return self.ms < CLEARLY * self.float_ms and self.size <= self.float_size
+    def size(self) -> int:
+        """Bytes of the file, kept as long as the guard works."""
+        return self.path.stat().st_size
+
+    @property
+    def integers(self) -> int:
+        """How many nodes compute on integers."""
+        return len(self.result.plan.quantized if self.result else ()) + len(self.dynamic)
 
 
 @dataclass(frozen=True)
@@ -62,25 +71,17 @@ class Choice:
     """What the guard found.
 
     Attributes:
-        version: the fastest version. complete: the one with everything on integers that the target can.
-        refusals: why integers do not pay, where they do not.
+        program: the fastest network. result: its static quantization, if any. outcome: `integers`, or `float` where no
+            version with integers is faster and no larger. as_it_was: the user's own file beats our float export.
+        facts: times and bytes. refusals: why integers do not pay.
     """
 
-    version: Version
-    complete: Version
+    program: Program
+    result: QuantizeResult | None
+    outcome: str
+    as_it_was: bool
+    facts: Mapping[str, float | int | str]
     refusals: tuple[Refusal, ...] = ()
-
-    @property
-    def facts(self) -> dict[str, float | int | str]:
-        """Figures for the report."""
-        v = self.version
-        return {
-            "float_ms": round(v.float_ms, 4),
-            "int8_ms": round(v.ms, 4),
-            "speedup": round(v.float_ms / v.ms, 3),
-            "float_bytes": v.float_size,
-            "int8_bytes": v.size,
-        }
 
 
 def can_time(target: Target) -> bool:
@@ -94,8 +95,9 @@ class Guard:
 
     Attributes:
         program: the float network. make: quantizes it but for the nodes given, node -> why.
-        inputs: one sample. target: where it is timed. source: the user's own file, where that is what must be beaten.
-        search: whether to try versions with fewer integers.
+        inputs: one batch; its first sample is run. target: where it is timed (see `can_time`).
+        source: the user's own file, where that is what must be beaten.
+        search: whether to try versions with fewer integers; otherwise the complete one is only judged.
     """
 
     program: Program
@@ -105,83 +107,118 @@ class Guard:
     opset: int = 17
     source: Path | None = None
     search: bool = True
-    _versions: list[Version] = field(default_factory=list)
+    prepared: Program = field(init=False)
+    capability: Capability = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.prepared = prepare(self.program)
+        self.capability = load_capability(self.target.capability)
+        given = one_sample(self.program, self.inputs)
+        self.feeds: dict[str, Array] = {n: v.numpy() for n, v in zip(self.program.input_names, given, strict=True)}
 
     def choose(self) -> Choice:
         """Quantize, measure, drop what loses, measure again; the fastest version and the evidence."""
         with TemporaryDirectory() as name:
             folder = Path(name)
-            floating = self._float(folder)
-            for version in self._candidates(floating, folder):
-                self._versions.append(version)
-            timed = self._race(floating)
-        best = min(timed, key=lambda v: (not v.pays, v.ms))
-        return Choice(best, timed[0], () if best.pays else tuple(reasons(timed[0], floating)))
+            plain = self._version(self.prepared, folder / "float.onnx")
+            versions = list(self._static(plain.profile, folder))
+            if self.search:
+                versions += self._dynamic(versions, plain, folder)
+            return self._judge(*self._race([plain, *versions]))
 
-    def _float(self, folder: Path) -> Profile:
-        path = folder / "float.onnx"
-        prepared = prepare(self.program)
-        export_onnx(prepared, path, opset=self.opset)
-        return profile(prepared, prepared, path, self.target, self.feeds)
+    def _version(self, program: Program, path: Path, result: QuantizeResult | None = None) -> Version:
+        export_onnx(program, path, opset=self.opset)
+        quantized = self._on_integers(result) if result else set()
+        found = profile(self.prepared, program, path, self.target, self.feeds, quantized)
+        return Version(program, path, found, result)
 
-    @property
-    def feeds(self) -> dict[str, Array]:
-        """The sample, by input."""
-        return {n: v.numpy() for n, v in zip(self.program.input_names, self.inputs, strict=True)}
-
-    def _candidates(self, floating: Profile, folder: Path) -> Iterator[Version]:
-        prepared, capability = prepare(self.program), load_capability(self.target.capability)
+    def _static(self, floating: Profile, folder: Path) -> Iterator[Version]:
+        """The complete version, then ones without what the measurements say had better stay float."""
         integer: dict[str, float] = {}
         slow: dict[str, str] = {}
         for number in range(ROUNDS if self.search else 1):
-            version = self._version(slow, prepared, folder / f"int8-{number}.onnx")
-            yield version
-            integer |= version.profile.compute_of(self._on_integers(version.result))
+            result = self.make(slow)
+            version = self._version(result.program, folder / f"int8-{number}.onnx", result)
+            if version.integers or not number:
+                yield version
+            integer |= version.profile.compute_of(self._on_integers(result))
             costs = Costs(floating.compute, integer, *version.profile.rates())
-            losing = losing_nodes(prepared, capability, costs)
+            losing = losing_nodes(self.prepared, self.capability, costs)
             if losing.keys() == slow.keys():
                 return
             slow = losing
 
-    def _version(self, slow: Mapping[str, str], prepared: Program, path: Path) -> Version:
-        result = self.make(slow)
-        export_onnx(result.program, path, opset=self.opset)
-        found = profile(prepared, result.program, path, self.target, self.feeds, self._on_integers(result))
-        return Version(result, found, path)
-
     def _on_integers(self, result: QuantizeResult) -> set[str]:
         """Nodes on integers, and the activation functions fused into them."""
         done = set(result.plan.quantized)
-        tails = fusions(prepare(self.program), load_capability(self.target.capability))
+        tails = fusions(self.prepared, self.capability)
         return done | {tail.name for head, tail in tails.items() if head.name in done}
 
-    def _race(self, floating: Profile) -> list[Version]:
-        """All versions and the float network in turns."""
-        paths = {"float": floating.path} | {str(i): v.path for i, v in enumerate(self._versions)}
+    def _dynamic(self, versions: Sequence[Version], plain: Version, folder: Path) -> Iterator[Version]:
+        """The float network and the last static version, with their float layers quantized dynamically."""
+        for number, base in enumerate([plain, versions[-1]][: 1 + bool(versions[-1].integers)]):
+            taken = set(base.result.plan.quantized) if base.result else set()
+            able = [n for n in base.program.nodes if op_name(n) in self.capability.dynamic_ops and n.name not in taken]
+            layers = tuple(n.name for n in able)
+            if layers:
+                marked = mark_dynamic(base.program, layers).program
+                version = self._version(marked, folder / f"dynamic-{number}.onnx", base.result)
+                yield replace(version, dynamic=layers)
+
+    def _race(self, versions: Sequence[Version]) -> tuple[list[Version], dict[str, float]]:
+        """All versions, and the user's own file, in turns: (versions with times, times by name)."""
+        paths = {str(i): version.path for i, version in enumerate(versions)}
         if self.source is not None:
-            paths["source"] = self.source
+            paths[SOURCE] = self.source
         sessions = {name: open_session(path, self.target) for name, path in paths.items()}
-        once = max(floating.total, self._versions[0].profile.total) * len(sessions) * 1e-6
-        runs = int(min(300, max(15, SECONDS / once)))
-        found = compare_latency(sessions, self.feeds, runs=runs, warmup=5, target=self.target.name)
+        once = sum(version.profile.total for version in versions) * 1e-6
+        found = compare_latency(
+            sessions, self.feeds, runs=int(min(300, max(7, SECONDS / once))), warmup=5, target=self.target.name
+        )
         for session in sessions.values():
             session.close()
         times = {name: median(measurements[0].samples) for name, measurements in found.items()}
-        best_float = min(ms for name, ms in times.items() if not name.isdigit())
-        size = min(path.stat().st_size for name, path in paths.items() if not name.isdigit())
-        return [
-            Version(v.result, v.profile, v.path, times[str(i)], best_float, v.path.stat().st_size, size)
-            for i, v in enumerate(self._versions)
-        ]
+        return [replace(version, ms=times[str(i)]) for i, version in enumerate(versions)], times
+
+    def _judge(self, versions: Sequence[Version], times: Mapping[str, float]) -> Choice:
+        plain, *others = versions
+        float_ms = min(plain.ms, times.get(SOURCE, plain.ms))
+        float_bytes = min(plain.size, self.source.stat().st_size if self.source else plain.size)
+        best = min(others, key=lambda v: (v.size > float_bytes or not v.integers, v.ms))
+        pays = best.integers > 0 and best.ms < CLEARLY * float_ms and best.size <= float_bytes
+        chosen = best if pays else plain
+        facts: dict[str, float | int | str] = {
+            "float_ms": round(float_ms, 4), "int8_ms": round(best.ms, 4), "float_bytes": float_bytes,
+            "int8_bytes": best.size, "versions_tried": len(others), "dynamic_layers": len(chosen.dynamic),
+        }  # fmt: skip
+        return Choice(
+            program=chosen.program,
+            result=chosen.result,
+            outcome="integers" if pays else FLOAT,
+            as_it_was=not pays and SOURCE in times and times[SOURCE] <= plain.ms,
+            facts=facts,
+            refusals=() if pays else tuple(reasons(best, plain, float_ms, float_bytes)),
+        )
 
 
-def reasons(version: Version, floating: Profile) -> Iterator[Refusal]:
-    """Why a version with integers is not faster than float."""
-    found = f"int8 {version.ms:.4g} ms, float {version.float_ms:.4g} ms"
-    if version.size > version.float_size:
-        found += f"; int8 {version.size:,} bytes, float {version.float_size:,}"
-    yield Refusal("the network on integers", found, "less time than in float, and no more bytes")
-    taken = version.profile
+def one_sample(program: Program, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The first sample of a batch: inputs cut to 1 along the free size that the first of them has first."""
+    shapes = [node.meta["val"].shape for node in program.user_inputs()]
+    free = next((str(size) for shape in shapes for size in shape if not isinstance(size, int)), None)
+    found = []
+    for value, shape in zip(inputs, shapes, strict=True):
+        axis = next((i for i, size in enumerate(shape) if str(size) == free), None)
+        found.append(value if axis is None else value.narrow(axis, 0, 1))
+    return found
+
+
+def reasons(version: Version, plain: Version, float_ms: float, float_bytes: int) -> Iterator[Refusal]:
+    """Why a version with integers does not pay."""
+    found = f"int8 {version.ms:.4g} ms, float {float_ms:.4g} ms"
+    if version.size > float_bytes:
+        found += f"; int8 {version.size:,} bytes, float {float_bytes:,}"
+    yield Refusal("the network on integers", found, "clearly less time than in float, and no more bytes")
+    taken, floating = version.profile, plain.profile.compute
     conversions = sum(taken.conversions.values())
     if conversions:
         yield Refusal(
@@ -191,6 +228,8 @@ def reasons(version: Version, floating: Profile) -> Iterator[Refusal]:
         )
     for node in taken.fell_back:
         yield Refusal(node, "its kernel computes in float between conversions", "a form that the runtime fuses")
-    for node, us in sorted(taken.compute.items(), key=lambda item: floating.compute.get(item[0], 0.0) - item[1])[:5]:
-        if node in version.result.plan.quantized and us > floating.compute.get(node, us):
-            yield Refusal(node, f"{us:.0f} us on integers, {floating.compute[node]:.0f} us in float", "a faster kernel")
+    planned = version.result.plan.quantized if version.result else ()
+    losses = {node: us - floating.get(node, us) for node, us in taken.compute.items() if node in planned}
+    for node in sorted(losses, key=losses.__getitem__, reverse=True)[:5]:
+        if losses[node] > 0:
+            yield Refusal(node, f"{losses[node]:.0f} us more on integers than in float", "a faster kernel")

@@ -37,6 +37,19 @@ def fusions(program: Program, capability: Capability) -> dict[Node, Node]:
     return found
 
 
+def _agreed(points: list[ActivationPoint]) -> tuple[ActivationPoint, ...]:
+    """A scale that is known beforehand holds for the whole group, or for nobody if another source has none."""
+    known: dict[str, set[tuple[float | None, int]]] = {}
+    for point in points:
+        if point.source:
+            known.setdefault(point.group, set()).add((point.scale, point.zero_point))
+    chosen = {group: found.pop() if len(found) == 1 else (None, 0) for group, found in known.items()}
+    return tuple(
+        p.model_copy(update=dict(zip(("scale", "zero_point"), chosen.get(p.group, (None, 0)), strict=True)))
+        for p in points
+    )
+
+
 class _Placement:
     """The sweeps of `place` over one program."""
 
@@ -123,7 +136,7 @@ class _Placement:
         candidates = [*self.program.user_inputs(), *self.nodes]
         points = [p for p in map(self._point, candidates) if p is not None]
         groups = self._groups({p.node for p in points})
-        return tuple(p.model_copy(update={"group": groups[p.node]}) for p in points)
+        return _agreed([p.model_copy(update={"group": groups[p.node]}) for p in points])
 
     def _point(self, value: Node) -> ActivationPoint | None:
         if value in self.tail and value in self.integer:

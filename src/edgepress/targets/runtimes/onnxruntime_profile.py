@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 
 import onnx
 
@@ -14,6 +15,7 @@ from edgepress.targets.runtimes.onnxruntime_session import import_runtime, sessi
 from edgepress.targets.target import Target
 
 KERNEL = "_kernel_time"
+LEAST, SECONDS = 4, 0.5
 # What the optimizer adds to the names of nodes that it fuses or moves to another layout.
 ADDED = re.compile(r"^(fused )?(?P<name>.*?)(_nchwc|_nhwc|_token_\d+|/[A-Z]\w*Fusion.*|_Insert\w+)*$")
 
@@ -24,7 +26,7 @@ class KernelTime:
 
     Attributes:
         value: the value of the file that it computes (the first output of the node it came from); "" where the
-            optimizer made it up. op: operator of the optimized graph. microseconds: least over the runs, which a busy machine disturbs least.
+            optimizer made it up. op: operator of the optimized graph. microseconds: least over the runs: neighbours only add.
     """
 
     value: str
@@ -32,7 +34,7 @@ class KernelTime:
     microseconds: float
 
 
-def kernel_times(artifact: Path, target: Target, feeds: Mapping[str, Array], *, runs: int = 15) -> list[KernelTime]:
+def kernel_times(artifact: Path, target: Target, feeds: Mapping[str, Array], *, runs: int = 20) -> list[KernelTime]:
     """The kernels that onnxruntime runs for the ONNX file `artifact`, in any order.
 
     Args:
@@ -56,7 +58,10 @@ def _events(model: onnx.ModelProto, target: Target, feeds: Mapping[str, Array], 
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        for _ in range(runs):
+        started = perf_counter()
+        for done in range(runs):
+            if done >= LEAST and perf_counter() - started > SECONDS:
+                break
             session.run(None, dict(feeds))
         events = json.loads(Path(session.end_profiling()).read_text())
     return [e for e in events if e.get("cat") == "Node" and e["name"].endswith(KERNEL)]
