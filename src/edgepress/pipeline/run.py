@@ -18,7 +18,7 @@ from edgepress.measure import environment
 from edgepress.measure.record import Evidence, StepRecord
 from edgepress.pipeline.bench import Bench, Reporter
 from edgepress.pipeline.best import is_better
-from edgepress.pipeline.evidence import assemble, data_notes, step_record
+from edgepress.pipeline.evidence import assemble, data_notes, loss_notes, step_record
 from edgepress.pipeline.measuring import Candidate, Measured, measure
 from edgepress.pipeline.model import import_model
 from edgepress.pipeline.preprocessing import placed, preprocess_note
@@ -128,8 +128,9 @@ class _Run:
         for kind, config in self._steps:
             stage = self._perform(kind, config, stage)
         measured = self._measure(stage)
+        losses = loss_notes(stage.records, self._bench.task)
         evidence = assemble(
-            self._recipe, measured, stage.records, command=sys.argv, notes=[*self._notes, *self._store.notes]
+            self._recipe, measured, stage.records, command=sys.argv, notes=[*self._notes, *self._store.notes, *losses]
         )
         self._store.put(EVIDENCE, evidence.model_dump_json(indent=1) + "\n")
         return RunOutcome(self._store.root, evidence)

@@ -189,20 +189,35 @@ class _Placement:
                 continue
             form = self.integer[node].weight or self.capability.weight
             axis = operands.weight_axis(self.program, node, here) if form.granularity == "channel" else None
+            bits, why = self._bits(tensor, node, owners, form)
             source = operands.activations(self.program, node)[0].name
             found[tensor] = WeightPoint(
                 tensor=tensor,
                 nodes=(node.name,),
                 axis=axis,
-                grid=grid_of(form, self._bits(node, owners, form)),
+                grid=grid_of(form, bits),
+                block=self._block(node),
                 input=source if source in pointed else "",
+                why=why,
             )
         yield from found.values()
 
-    def _bits(self, node: Node, owners: list[Node], form: Format) -> int:
+    def _bits(self, tensor: str, node: Node, owners: list[Node], form: Format) -> tuple[int, str]:
+        """(width, reason)."""
+        for name, bits, why in self.options.layer_bits:
+            if name == tensor:
+                return min(bits, form.bits), why
         at_edge = node in (owners[0], owners[-1]) and self.options.edge_bits is not None
-        bits = self.options.edge_bits if at_edge else self.options.weight_bits
-        return min(bits or form.bits, form.bits)
+        bits = (self.options.edge_bits if at_edge else self.options.weight_bits) or form.bits
+        return min(bits, form.bits), "first or last layer" if at_edge else ""
+
+    def _block(self, node: Node) -> int | None:
+        """How many neighbours of a row share a scale: matrices only, and only what divides their rows."""
+        block = self.options.weight_block
+        if block is None or op_name(node) != "aten.linear":
+            return None
+        columns = int(node.args[1].meta["val"].shape[1])  # type: ignore[union-attr]
+        return block if columns % block == 0 and columns > block else None
 
     def _biases(self, weights: tuple[WeightPoint, ...]) -> Iterator[BiasPoint]:
         if self.capability.bias != "int32":
