@@ -1,11 +1,11 @@
-"""Real ONNX files through edgepress and its peers: how many become valid int8 models, how far off, how fast, how large.
+"""Real ONNX files through edgepress and its peers: how many become valid int8 models, how far off, fast and large.
 
-    EDGEPRESS_DATA=... python benchmarks/quantization/onnx_files.py --work /tmp/files [--tools edgepress ...] [--files ...]
+    EDGEPRESS_DATA=... python benchmarks/quantization/onnx_files.py --work /tmp/files [--tools edgepress] [--files ...]
 
 Every tool quantizes every file in a process of its own with the same eight sets of inputs (`onnx_inputs`). Afterwards
 all results run in turns with the file itself in onnxruntime, one thread, batch 1. The error is the norm of the
-difference over the norm of the float output on four other sets of inputs, of the worst output (outputs below 0.01 in the
-mean square count as 0.01). edgepress is used as a run does it: import, quantize under the guard, export. Results that
+difference over the norm of the float output on four other sets of inputs, of the worst output (outputs below 0.01
+in the mean square count as 0.01). edgepress is used as a run does it: import, quantize under the guard, export. Results that
 are there already are kept: `--work` may be used again. NNCF is found through PYTHONPATH.
 """
 
@@ -149,9 +149,9 @@ def comparable(path: Path, feed: Feed) -> list[int]:
     return [i for i, (a, b) in enumerate(zip(one, two, strict=True)) if a.dtype.kind == "f" and np.array_equal(a, b)]
 
 
-def take_turns(paths: dict[str, Path], number: int, seconds: float) -> dict[str, float]:
+def take_turns(paths: dict[str, Path], feed: Feed, seconds: float) -> dict[str, float]:
     """Median ms of each file, run in turns."""
-    calls = {name: (session(path), typed(path, feeds_of(name, path, number))[0]) for name, path in paths.items()}
+    calls = {name: (session(path), typed(path, [feed])[0]) for name, path in paths.items()}
     seen: dict[str, list[float]] = {name: [] for name in calls}
     start, rounds = time.perf_counter(), 0
     while rounds < 7 or (time.perf_counter() - start < seconds and rounds < 400):
@@ -161,13 +161,6 @@ def take_turns(paths: dict[str, Path], number: int, seconds: float) -> dict[str,
             seen[name].append((time.perf_counter() - begin) * 1e3)
         rounds += 1
     return {name: median(values[2:]) for name, values in seen.items()}
-
-
-def feeds_of(name: str, path: Path, number: int) -> list[Feed]:
-    return feeds(SOURCES[path], number, 1)
-
-
-SOURCES: dict[Path, Path] = {}
 
 
 def judge(source: Path, folder: Path, rows: dict[str, Row], seconds: float) -> dict[str, Row]:
@@ -194,8 +187,7 @@ def judge(source: Path, folder: Path, rows: dict[str, Row], seconds: float) -> d
             continue
         rows[tool] |= {"valid": True, "bytes": path.stat().st_size, "error": error(reference, found, kept)}
         paths[tool] = path
-    SOURCES.update(dict.fromkeys(paths.values(), source))
-    times = take_turns(paths, 100, seconds)
+    times = take_turns(paths, samples[0], seconds)
     for tool in paths.keys() & rows.keys():
         rows[tool] |= {"ms": times[tool], "ratio": times["float"] / times[tool]}
     return {"float": {"ms": times["float"], "bytes": source.stat().st_size}, **rows}

@@ -135,7 +135,7 @@ INPUTS: Mapping[str, Callable[[int], Feed]] = {
     "FastestDet": pixels("input.1", 352, 352, scale=255, bgr=True),
     "TFC_2W2A": clothes("0", (1, 1, 28, 28), scale=127.5, mean=1.0),
     "basic_pitch_nmp": lambda i: {"serving_default_input_2:0": piece(i, 43844).reshape(1, -1, 1)},
-    "bodypix_mbv1_050_s16": pixels("input", 224, 224, mean=127.5, scale=127.5, last=True, photos=("person.jpg", *FACES)),
+    "bodypix_mbv1_050_s16": pixels("input", 224, 224, mean=127.5, scale=127.5, last=True, photos=FACES),
     "dtln_model_1": dtln,
     "go1_policy": lambda i: {"obs": normal(i, 1, 48)},
     "gtcrn_simple": gtcrn,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import median
+from statistics import quantiles
 from tempfile import TemporaryDirectory
 
 import torch
@@ -45,13 +45,14 @@ class Version:
     Attributes:
         program: what is exported. path: its file, of `size` bytes. profile: its kernels. ms: its latency.
         result: what quantization gave; `None` where nothing is quantized statically.
-        dynamic: layers that are quantized dynamically.
+        slow: nodes that were left float, and why. dynamic: layers that are quantized dynamically.
     """
 
     program: Program
     path: Path
     profile: Profile
     result: QuantizeResult | None = None
+    slow: Mapping[str, str] = field(default_factory=dict)
     dynamic: tuple[str, ...] = ()
     ms: float = 0.0
 
@@ -73,6 +74,7 @@ class Choice:
     Attributes:
         program: the fastest network. result: its static quantization, if any. outcome: `integers`, or `float` where no
             version with integers is faster and no larger. as_it_was: the user's own file beats our float export.
+        slow: nodes left float, and why. dynamic: layers quantized dynamically.
         facts: times and bytes. refusals: why integers do not pay.
     """
 
@@ -82,6 +84,8 @@ class Choice:
     as_it_was: bool
     facts: Mapping[str, float | int | str]
     refusals: tuple[Refusal, ...] = ()
+    slow: Mapping[str, str] = field(default_factory=dict)
+    dynamic: tuple[str, ...] = ()
 
 
 def can_time(target: Target) -> bool:
@@ -139,6 +143,7 @@ class Guard:
         for number in range(ROUNDS if self.search else 1):
             result = self.make(slow)
             version = self._version(result.program, folder / f"int8-{number}.onnx", result)
+            version = replace(version, slow=slow)
             if version.integers or not number:
                 yield version
             integer |= version.profile.compute_of(self._on_integers(result))
@@ -163,7 +168,7 @@ class Guard:
             if layers:
                 marked = mark_dynamic(base.program, layers).program
                 version = self._version(marked, folder / f"dynamic-{number}.onnx", base.result)
-                yield replace(version, dynamic=layers)
+                yield replace(version, slow=base.slow, dynamic=layers)
 
     def _race(self, versions: Sequence[Version]) -> tuple[list[Version], dict[str, float]]:
         """All versions, and the user's own file, in turns: (versions with times, times by name)."""
@@ -177,7 +182,8 @@ class Guard:
         )
         for session in sessions.values():
             session.close()
-        times = {name: median(measurements[0].samples) for name, measurements in found.items()}
+        # The lower quartile: whatever else the machine does only adds to a time.
+        times = {name: quantiles(measurements[0].samples, n=4)[0] for name, measurements in found.items()}
         return [replace(version, ms=times[str(i)]) for i, version in enumerate(versions)], times
 
     def _judge(self, versions: Sequence[Version], times: Mapping[str, float]) -> Choice:
@@ -197,6 +203,8 @@ class Guard:
             outcome="integers" if pays else FLOAT,
             as_it_was=not pays and SOURCE in times and times[SOURCE] <= plain.ms,
             facts=facts,
+            slow=chosen.slow,
+            dynamic=chosen.dynamic,
             refusals=() if pays else tuple(reasons(best, plain, float_ms, float_bytes)),
         )
 

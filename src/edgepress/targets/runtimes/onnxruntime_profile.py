@@ -26,7 +26,8 @@ class KernelTime:
 
     Attributes:
         value: the value of the file that it computes (the first output of the node it came from); "" where the
-            optimizer made it up. op: operator of the optimized graph. microseconds: least over the runs: neighbours only add.
+            optimizer made it up. op: operator of the optimized graph.
+        microseconds: least over the runs, since neighbours on the machine only add to it.
     """
 
     value: str
