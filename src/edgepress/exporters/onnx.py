@@ -11,7 +11,7 @@ from edgepress.errors import UserError
 from edgepress.exporters.onnx_carry import carry_integers
 from edgepress.exporters.onnx_graph import GraphBuilder, NotTranslated, output_nodes
 from edgepress.exporters.onnx_low_bits import PACKED_SINCE, axes_as_inputs, pack_low_bits
-from edgepress.exporters.onnx_ops import translate
+from edgepress.exporters.onnx_table import translate
 from edgepress.ir.program import Program
 from edgepress.passes.drop_identity import drop_identity
 from edgepress.passes.fold_batchnorm import fold_batchnorm

@@ -1,6 +1,7 @@
 """What a user may ask of post-training quantization."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 Cost = Literal["bytes", "bit_ops"]
@@ -40,6 +41,7 @@ class QuantOptions:
         activation_bits: 8, or `None` for weights only.
         observer: how ranges of activations are chosen.
         keep_float: nodes, or layers by dotted prefix, that stay float because the user says so.
+        slow: nodes that stay float because they were measured, with what was found.
         edge_bits: width of the weights of the first and the last layer.
         mixed: lets every weight have a width of its own, in place of `weight_bits` (see `mixed`).
         layer_bits: (weight's name, width, reason), where that is decided already.
@@ -59,6 +61,7 @@ class QuantOptions:
     activation_bits: int | None = 8
     observer: Observer = "minmax"
     keep_float: tuple[str, ...] = ()
+    slow: Mapping[str, str] = field(default_factory=dict)
     edge_bits: int | None = None
     mixed: Mixed | None = None
     layer_bits: tuple[tuple[str, int, str], ...] = ()

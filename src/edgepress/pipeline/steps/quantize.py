@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edgepress.ir import Program, save
+from edgepress.passes.mark_dynamic import PLAN as DYNAMIC
+from edgepress.passes.mark_dynamic import mark_dynamic
 from edgepress.pipeline.bench import Bench
+from edgepress.pipeline.guard import Choice
+from edgepress.pipeline.guarding import dynamic, look_for_gain
 from edgepress.pipeline.steps.step import StepResult, Workplace
 from edgepress.quantize.diagnose import diagnose
 from edgepress.quantize.options import Mixed, QuantOptions
 from edgepress.quantize.post_training import quantize
 from edgepress.recipe.steps import Quantize
-from edgepress.targets.capability import load_capability
+from edgepress.targets.capability import Capability, load_capability
 
 NOISE = "noise"  # the fact that says where the program lost
 DIAGNOSED = 64  # samples that noise is measured on
@@ -21,7 +27,14 @@ def run(config: Quantize, program: Program, bench: Bench, place: Workplace) -> S
     capability = load_capability(bench.target.capability)
     batches = (inputs for inputs, _ in bench.calibration_batches(config.samples))
     options = quant_options(config, bench.seed)
-    result = quantize(program, options, capability, batches)
+    if config.scheme == "dynamic":
+        return _dynamic(config, program, capability)
+    choice = None
+    if config.when_slower != "report" and not place.dry:
+        choice = look_for_gain(program, options, bench, must=config.when_slower == "fail")
+        if choice is not None and choice.outcome != "integers":
+            return _declined(choice, program)
+    result = quantize(program, options if choice is None else replace(options, slow=choice.slow), capability, batches)
     plan = result.plan
     some = [inputs for inputs, _ in bench.calibration_batches(DIAGNOSED)]
     found = diagnose(result.reference, result.program, some, samples=DIAGNOSED) if plan.quantized else None
@@ -32,8 +45,30 @@ def run(config: Quantize, program: Program, bench: Bench, place: Workplace) -> S
         f"{len(plan.quantized)} operations on integers for {plan.target}, {len(plan.float_nodes)} stay float; "
         f"{len(plan.weights)} weights, {len(plan.activations)} activations"
     )
+    final = result.program
+    if choice is not None:
+        final = mark_dynamic(final, choice.dynamic).program
+        facts |= choice.facts
+        summary += f"; {choice.facts['int8_ms']} ms on integers, {choice.facts['float_ms']} ms in float"
+    changed = bool(plan.quantized) or (choice is not None and bool(choice.dynamic))
+    return StepResult(final, changed, summary, facts=facts, refusals=result.refusals, plan=plan.to_text())
+
+
+def _declined(choice: Choice, program: Program) -> StepResult:
+    """The float network, and why."""
+    facts = choice.facts
+    summary = f"left float: {facts['int8_ms']} ms on integers, {facts['float_ms']} ms in float"
+    return StepResult(program, False, summary, facts=facts, refusals=choice.refusals, declined=True)
+
+
+def _dynamic(config: Quantize, program: Program, capability: Capability) -> StepResult:
+    """Integers for weights, ranges of activations by the runtime."""
+    marked, refused = dynamic(program, capability, config.keep_float)
+    layers = marked.plans.get(DYNAMIC, {}).get("nodes", [])
+    summary = f"{len(layers)} layers quantized dynamically"
+    plan = "\n".join([summary, *(f"  {name}" for name in layers)])
     return StepResult(
-        result.program, bool(plan.quantized), summary, facts=facts, refusals=result.refusals, plan=plan.to_text()
+        marked, bool(layers), summary, facts={"dynamic_layers": len(layers)}, refusals=tuple(refused), plan=plan
     )
 
 

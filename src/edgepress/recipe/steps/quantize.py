@@ -35,6 +35,7 @@ class Quantize(StepConfig):
 
     Attributes:
         scheme: `int8`: per-channel weights, per-tensor activations, placed from the target's capability table.
+            `dynamic`: int8 weights in linear and LSTM layers; the runtime finds the ranges of their inputs by itself.
         weight_bits: width of the weights. edge_bits: of the first and last layer, where that differs.
         activation_bits: null leaves activations float.
         rounding: `output` rounds weights so that the layer's output keeps, `auto` does so below 8 bits.
@@ -48,10 +49,13 @@ class Quantize(StepConfig):
         keep_float: nodes, or layers by dotted prefix, that stay float.
         observer: how ranges of activations are found.
         samples: calibration samples, drawn by the seed from `data.train`; `data.calibration.samples` without it.
+        when_slower: what to do where integers are not faster than float on the first target, or the file is larger.
+            `report` says so, and why, once both are measured; `float` measures here and keeps float what does not pay,
+            node by node, or the whole network; `fail` does the same and fails if nothing pays.
     """
 
     kind: ClassVar[str] = "quantize"
-    scheme: Literal["int8"] = "int8"
+    scheme: Literal["int8", "dynamic"] = "int8"
     weight_bits: Annotated[int, Field(ge=2, le=8)] = 8
     observer: Literal["minmax", "moving_average", "percentile", "mse", "entropy"] = "minmax"
     activation_bits: Literal[8] | None = 8
@@ -66,6 +70,7 @@ class Quantize(StepConfig):
     keep_float: tuple[str, ...] = ()
     edge_bits: Annotated[int, Field(ge=2, le=8)] | None = None
     samples: PositiveInt | None = None
+    when_slower: Literal["report", "float", "fail"] = "report"
 
     @model_validator(mode="after")
     def _weights_alone(self) -> "Quantize":
