@@ -13,24 +13,28 @@ import torch
 
 from edgepress.analysis.costs import total_macs
 from edgepress.errors import UserError
+from edgepress.exporters.formats import FILES
 from edgepress.ir import Program, load, save
 from edgepress.measure import environment
 from edgepress.measure.record import Evidence, StepRecord
 from edgepress.pipeline.bench import Bench, Reporter
 from edgepress.pipeline.best import is_better
+from edgepress.pipeline.candidate import Candidate
 from edgepress.pipeline.evidence import assemble, data_notes, loss_notes, step_record
 from edgepress.pipeline.guarding import latency_on, slower_notes
-from edgepress.pipeline.measuring import Candidate, Measured, measure
+from edgepress.pipeline.measuring import Measured, measure
 from edgepress.pipeline.model import import_model
 from edgepress.pipeline.preprocessing import placed, preprocess_note
 from edgepress.pipeline.samples import open_samples
 from edgepress.pipeline.scoring import score
 from edgepress.pipeline.steps import RUNNERS, StepResult
+from edgepress.pipeline.steps.export import formats_of
 from edgepress.pipeline.steps.step import Workplace
 from edgepress.pipeline.store import RunStore, StepSlot
 from edgepress.recipe import Recipe, resolved_yaml
 from edgepress.recipe.promises import check_targets
 from edgepress.recipe.steps import Export, StepConfig
+from edgepress.targets import Target
 from edgepress.targets import load as load_target
 from edgepress.train import tasks
 from edgepress.train.randomness import reproducible
@@ -83,7 +87,7 @@ def execute(recipe: Recipe, out: Path, *, dry_run: bool, device: str, reporter: 
 
 
 def set_up(recipe: Recipe, device: str, reporter: Reporter) -> Bench:
-    targets = tuple(load_target(name) for name in recipe.targets)
+    targets = tuple(_with_threads(recipe, load_target(name)) for name in recipe.targets)
     check_targets(recipe.budgets, targets)
     reporter.progress("importing the network")
     original, data = placed(recipe, import_model(recipe.model))
@@ -98,6 +102,12 @@ def set_up(recipe: Recipe, device: str, reporter: Reporter) -> Bench:
         device=device,
         reporter=reporter,
     )
+
+
+def _with_threads(recipe: Recipe, target: Target) -> Target:
+    """The target with the recipe's number of threads, where it gives one."""
+    plan = recipe.measure.latency
+    return target if plan is None or plan.threads is None else target.model_copy(update={"threads": plan.threads})
 
 
 def _draft(recipe: Recipe, bench: Bench) -> list[str]:
@@ -128,7 +138,7 @@ class _Run:
 
     def execute(self) -> RunOutcome:
         stage = self._import()
-        stage = self._perform("baseline", _export_settings(self._steps), stage)
+        stage = self._perform("baseline", _baseline_settings(self._steps), stage)
         for kind, config in self._steps:
             stage = self._perform(kind, config, stage)
         measured = self._measure(stage)
@@ -204,8 +214,11 @@ class _Run:
         return replace(stage, program=program, digest=digest, scores=scores, records=records, exports=exports)
 
     def _candidate(self, name: str, program: Program, slot: StepSlot) -> Candidate:
-        path = next(slot.path.glob("model.*"))
-        return Candidate(name, program, path, path.relative_to(self._store.root).as_posix(), slot.digest())
+        formats = formats_of(_export_settings(self._steps), self._bench)
+        files = {kind: slot.path / FILES[kind] for kind in formats}
+        if (slot.path / FILES["onnx"]).exists():  # written on the way to the others
+            files.setdefault("onnx", slot.path / FILES["onnx"])
+        return Candidate(name, program, files, self._store.root, slot.digest())
 
     def _measure(self, stage: Stage) -> Measured:
         pair = [stage.exports[name] for name in ("baseline", "compressed")]
@@ -243,9 +256,13 @@ class _Run:
     def _key(self, config: StepConfig, stage: Stage) -> dict[str, object]:
         """Everything that decides a step's result."""
         samples = self._bench.samples
+        formats = formats_of(config, self._bench) if isinstance(config, Export) else ()
         return {
             "input": stage.digest,
             "config": config.model_dump(mode="json"),
+            "formats": formats,
+            # Machine code is for the machine it was made on.
+            "machine": environment.describe().machine_class if {"aot", "tensorrt"} & set(formats) else "",
             "seed": self._recipe.seed,
             "threads": self._recipe.threads,
             "task": self._recipe.task,
@@ -264,8 +281,13 @@ class _Run:
         return times[-1] if times else None
 
 
-def _export_settings(steps: Sequence[tuple[str, StepConfig]]) -> StepConfig:
-    return next(config for kind, config in steps if kind == "export")
+def _export_settings(steps: Sequence[tuple[str, StepConfig]]) -> Export:
+    return next(config for _, config in steps if isinstance(config, Export))
+
+
+def _baseline_settings(steps: Sequence[tuple[str, StepConfig]]) -> Export:
+    """The original is exported as the result is, in its own precision."""
+    return _export_settings(steps).model_copy(update={"precision": "float32"})
 
 
 def _check_changed(kind: str, result: StepResult) -> None:

@@ -42,13 +42,18 @@ class Source(Section):
 
 
 class NpzSource(Source):
-    """Arrays of a numpy archive; several inputs as a list of array names, in the order of the network's inputs."""
+    """Arrays of a numpy archive; several inputs as a list of array names, in the order of the network's inputs.
+
+    Attributes:
+        slices: arrays with one value per sample ("speaker", "night"): accuracy is reported for each value.
+    """
 
     kind: Literal["npz"]
     path: RecipePath
     inputs: Columns = "images"
     targets: str | None = "labels"
     classes: tuple[str, ...] = ()
+    slices: tuple[str, ...] = ()
 
 
 class IdxSource(Source):
