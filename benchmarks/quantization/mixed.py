@@ -71,10 +71,20 @@ def row(program: Program, options: QuantOptions, data: Callable[..., Any]) -> di
         "average_bits": round(sum(sizes[t] * widths[t] for t in sizes) / total, 3),
         "bytes_of_weights": sum(sizes[t] * widths[t] for t in sizes) // 8,
         "accuracy": accuracy(result.program, images, labels),
+        "divergence": round(divergence(program, result.program, images), 5),
         "seconds": round(seconds, 1),
         "widths": widths if options.mixed else None,
         "reasons": {w.tensor: w.why for w in result.plan.weights} if options.mixed else None,
     }
+
+
+def divergence(program: Program, quantized: Program, images: torch.Tensor) -> float:
+    """Mean Kullback-Leibler divergence of the class scores, in nats: finer than accuracy."""
+    total = 0.0
+    for (batch,) in batches(images, 100):
+        goal, scores = program(batch).log_softmax(1), quantized(batch).log_softmax(1)
+        total += float((goal.exp() * (goal - scores)).sum())
+    return total / len(images)
 
 
 def main() -> None:
