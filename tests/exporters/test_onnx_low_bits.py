@@ -10,6 +10,7 @@ from torch import nn
 
 from edgepress.errors import UserError
 from edgepress.exporters.onnx import export_onnx
+from edgepress.exporters.tensorrt.lint import lint
 from edgepress.ir import Program, capture
 from edgepress.quantize.options import QuantOptions
 from edgepress.quantize.post_training import quantize
@@ -130,3 +131,17 @@ def test_causal_attention(tmp_path: Path) -> None:
     artifact, x = export_onnx(program, tmp_path / "m.onnx"), torch.randn(5, 3, 2, 6, 4)
     assert artifact.manifest["exporter"] == "edgepress"
     assert relative(session(artifact.path).run(None, {"x": x.numpy()})[0], program(x)) < 1e-5
+
+
+def test_tensorrt_gets_no_casts_and_takes_the_files(residual: Program, images: torch.Tensor, tmp_path: Path) -> None:
+    for table, bits in (("tensorrt", 4), ("tensorrt-fp8", 8)):
+        result = quantize(residual, QuantOptions(weight_bits=bits), load_capability(table), [(images,)])
+        artifact = export_onnx(result.program, tmp_path / f"{table}.onnx", opset=21)
+        assert "Cast" not in artifact.manifest["operators"]  # type: ignore[operator]
+        assert not [f for f in lint(artifact.path) if f.kind == "rejected"]
+
+
+def test_tensorrt_takes_weights_in_blocks(perceptron: Program, tmp_path: Path) -> None:
+    options = QuantOptions(weight_bits=4, activation_bits=None, weight_block=16, rounding="nearest")
+    artifact = export_onnx(quantize(perceptron, options, load_capability("tensorrt"), []).program, tmp_path / "m.onnx")
+    assert not [f for f in lint(artifact.path) if f.kind == "rejected"]

@@ -88,7 +88,7 @@ def export_onnx(
     if _target(program).startswith("onnxruntime"):
         model = carry_integers(model)
     if opset >= PACKED_SINCE[4]:
-        model = pack_low_bits(model)
+        model = pack_low_bits(model, casts=_target(program).startswith("onnxruntime"))
     kept: tuple[Kept, ...] = ()
     if options.precision != "float32":
         model, kept = to_half(model, options.precision, options.keep, options.peaks)

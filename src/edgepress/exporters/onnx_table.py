@@ -8,10 +8,11 @@ from edgepress.exporters.onnx_dynamic import DYNAMIC, is_dynamic
 from edgepress.exporters.onnx_graph import GraphBuilder, NotTranslated
 from edgepress.exporters.onnx_logic import LOGIC
 from edgepress.exporters.onnx_ops import TRANSLATIONS, Translation
+from edgepress.exporters.onnx_qdq import QDQ
 from edgepress.exporters.onnx_recurrent import RECURRENT
 from edgepress.ir.text import op_name
 
-TABLE: Mapping[str, Translation] = {**TRANSLATIONS, **LOGIC, **RECURRENT}
+TABLE: Mapping[str, Translation] = {**TRANSLATIONS, **QDQ, **LOGIC, **RECURRENT}
 """ATen operator -> translation."""
 
 
