@@ -32,6 +32,10 @@ from edgepress.targets.runtimes import Array, open_session
 ROUNDS = 3
 CLEARLY = 0.97
 """A quantized network counts as faster below this share of the float time."""
+SMALLER = 0.8
+"""One that is only as fast pays below this share of the float bytes."""
+ALIKE = 1.02
+"""Times that differ by less are the same."""
 SECONDS = 2.0
 """About how long all versions are timed in turns."""
 Make = Callable[[Mapping[str, str]], QuantizeResult]
@@ -190,8 +194,8 @@ class Guard:
         plain, *others = versions
         float_ms = min(plain.ms, times.get(SOURCE, plain.ms))
         float_bytes = min(plain.size, self.source.stat().st_size if self.source else plain.size)
-        best = min(others, key=lambda v: (v.size > float_bytes or not v.integers, v.ms))
-        pays = best.integers > 0 and best.ms < CLEARLY * float_ms and best.size <= float_bytes
+        best = _best(others, float_bytes)
+        pays = best.integers > 0 and _pays(best.ms / float_ms, best.size / float_bytes)
         chosen = best if pays else plain
         facts: dict[str, float | int | str] = {
             "float_ms": round(float_ms, 4), "int8_ms": round(best.ms, 4), "float_bytes": float_bytes,
@@ -207,6 +211,18 @@ class Guard:
             dynamic=chosen.dynamic,
             refusals=() if pays else tuple(reasons(best, plain, float_ms, float_bytes)),
         )
+
+
+def _best(versions: Sequence[Version], float_bytes: int) -> Version:
+    """The fastest, or the smallest of those that are as fast within the noise."""
+    able = [v for v in versions if v.integers and v.size <= float_bytes] or list(versions)
+    least = min(v.ms for v in able)
+    return min((v for v in able if v.ms <= ALIKE * least), key=lambda v: v.size)
+
+
+def _pays(time: float, size: float) -> bool:
+    """Whether shares of the float time and bytes are worth the change: clearly faster, or as fast and much smaller."""
+    return size <= 1 and (time < CLEARLY or (time <= 1 and size < SMALLER))
 
 
 def one_sample(program: Program, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
