@@ -143,6 +143,7 @@ def _without_identities(model: onnx.ModelProto) -> onnx.ModelProto:
         if source in makers and readers[source] == 1:
             outputs = makers[source].output
             outputs[list(outputs).index(source)] = target
+            makers[target] = makers[source]
             graph.node.remove(node)
     return model
 

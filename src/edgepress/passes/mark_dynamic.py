@@ -38,7 +38,7 @@ def weights_of(node: Node) -> Iterator[Node]:
         per_cell = 4 if node.args[3] else 2
         for i, value in enumerate(node.args[2]):  # type: ignore[arg-type]
             if i % per_cell < 2:
-                yield value  # type: ignore[misc]
+                yield value
     else:
         yield node.args[1]  # type: ignore[misc]
 

@@ -11,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from random import Random
 from statistics import quantiles
 from tempfile import TemporaryDirectory
+from time import perf_counter
 
 import torch
 
 from edgepress.exporters.onnx import export_onnx
 from edgepress.ir import Program, Refusal
 from edgepress.ir.text import op_name
-from edgepress.measure.latency import compare_latency
 from edgepress.passes.mark_dynamic import mark_dynamic
 from edgepress.pipeline.kernels import Profile, profile
 from edgepress.quantize.place import fusions
@@ -27,13 +28,17 @@ from edgepress.quantize.post_training import QuantizeResult, prepare
 from edgepress.quantize.profit import Costs, losing_nodes
 from edgepress.targets import Target
 from edgepress.targets.capability import Capability, load_capability
-from edgepress.targets.runtimes import Array, open_session
+from edgepress.targets.runtimes import Array, Session, open_session
 
 ROUNDS = 3
 CLEARLY = 0.97
 """A quantized network counts as faster below this share of the float time."""
-SECONDS = 2.0
-"""About how long all versions are timed in turns."""
+SMALLER = 0.8
+"""One that is only as fast pays below this share of the float bytes."""
+ALIKE = 1.02
+"""Times that differ by less are the same."""
+SECONDS, LEAST, MOST = 2.0, 7, 300
+"""About how long all versions are timed in turns, and in how many rounds."""
 Make = Callable[[Mapping[str, str]], QuantizeResult]
 FLOAT, SOURCE = "float", "source"
 
@@ -176,22 +181,17 @@ class Guard:
         if self.source is not None:
             paths[SOURCE] = self.source
         sessions = {name: open_session(path, self.target) for name, path in paths.items()}
-        once = sum(version.profile.total for version in versions) * 1e-6
-        found = compare_latency(
-            sessions, self.feeds, runs=int(min(300, max(7, SECONDS / once))), warmup=5, target=self.target.name
-        )
+        times = _turns(sessions, self.feeds)
         for session in sessions.values():
             session.close()
-        # The lower quartile: whatever else the machine does only adds to a time.
-        times = {name: quantiles(measurements[0].samples, n=4)[0] for name, measurements in found.items()}
         return [replace(version, ms=times[str(i)]) for i, version in enumerate(versions)], times
 
     def _judge(self, versions: Sequence[Version], times: Mapping[str, float]) -> Choice:
         plain, *others = versions
         float_ms = min(plain.ms, times.get(SOURCE, plain.ms))
         float_bytes = min(plain.size, self.source.stat().st_size if self.source else plain.size)
-        best = min(others, key=lambda v: (v.size > float_bytes or not v.integers, v.ms))
-        pays = best.integers > 0 and best.ms < CLEARLY * float_ms and best.size <= float_bytes
+        best = _best(others, float_bytes)
+        pays = best.integers > 0 and _pays(best.ms / float_ms, best.size / float_bytes)
         chosen = best if pays else plain
         facts: dict[str, float | int | str] = {
             "float_ms": round(float_ms, 4), "int8_ms": round(best.ms, 4), "float_bytes": float_bytes,
@@ -207,6 +207,35 @@ class Guard:
             dynamic=chosen.dynamic,
             refusals=() if pays else tuple(reasons(best, plain, float_ms, float_bytes)),
         )
+
+
+def _turns(sessions: Mapping[str, Session], feeds: Mapping[str, Array]) -> dict[str, float]:
+    """Milliseconds per session, taken in turns of two runs: the first brings its weights back into the caches.
+
+    The lower quartile, since whatever else the machine does only adds to a time.
+    """
+    seen: dict[str, list[float]] = {name: [] for name in sessions}
+    order, random, started = list(sessions), Random(0), perf_counter()
+    while len(seen[order[0]]) < LEAST or (perf_counter() - started < SECONDS and len(seen[order[0]]) < MOST):
+        random.shuffle(order)
+        for name in order:
+            sessions[name].run(feeds)
+            begin = perf_counter()
+            sessions[name].run(feeds)
+            seen[name].append((perf_counter() - begin) * 1e3)
+    return {name: quantiles(found, n=4)[0] for name, found in seen.items()}
+
+
+def _best(versions: Sequence[Version], float_bytes: int) -> Version:
+    """The fastest, or the smallest of those that are as fast within the noise."""
+    able = [v for v in versions if v.integers and v.size <= float_bytes] or list(versions)
+    least = min(v.ms for v in able)
+    return min((v for v in able if v.ms <= ALIKE * least), key=lambda v: v.size)
+
+
+def _pays(time: float, size: float) -> bool:
+    """Whether shares of the float time and bytes are worth the change: clearly faster, or as fast and much smaller."""
+    return size <= 1 and (time < CLEARLY or (time <= 1 and size < SMALLER))
 
 
 def one_sample(program: Program, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:

@@ -63,7 +63,7 @@ def quantize(
         raise no_data()
     prepared, plan, refused = rewritten(prepare(program), capability, options, kept)
     power_of_two = capability.activation.power_of_two
-    plan = calibrate(prepared, plan, stream, observer=options.observer, power_of_two=power_of_two)
+    plan = calibrate(prepared, plan, stream, observer=options.observer, power_of_two=power_of_two, told=refused)
     found, current = facts(plan), prepared
     if options.rounds_by_output and plan.weights:
         rounded = round_layers(prepared, plan, kept, samples=options.rounding_samples)
