@@ -55,6 +55,7 @@ def row(program: Program, folder: Path, windows: torch.Tensor, goal: torch.Tenso
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bits", type=int, nargs="+", default=[8, 4, 3])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--block", type=int, default=32)
     parser.add_argument("--windows", type=int, default=600)
     parser.add_argument("--out", type=Path, default=Path("weights_only.json"))
@@ -68,8 +69,9 @@ def main() -> None:
         goal = run(export_onnx(program, folder / "float.onnx").path, windows[:, :-1].numpy())
         rows.append({"bits": 32, "way": "float", **row(program, folder, windows, goal)})
         for bits in arguments.bits:
-            for way, settings in WAYS.items() if bits < 8 else [("round to nearest", WAYS["round to nearest"])]:
-                options = QuantOptions(weight_bits=bits, activation_bits=None, weight_block=arguments.block, **settings)
+            for way in arguments.ways if bits < 8 else ["round to nearest"]:
+                settings = {"activation_bits": None, "weight_block": arguments.block, **WAYS[way]}
+                options = QuantOptions(weight_bits=bits, **settings)
                 start = time.perf_counter()
                 result = quantize(program, options, load_capability("onnxruntime-x86"), calibration)
                 seconds = round(time.perf_counter() - start, 1)

@@ -84,3 +84,26 @@ def test_values_stay_finite(files: Path) -> None:
     zeros = [{"image": np.zeros((4, 3, 8, 8), np.float32)}]
     found = diagnose_onnx(files / "float.onnx", files / "coarse.onnx", zeros)
     assert all(np.isfinite(n.sqnr_db) for n in found.nodes)
+
+
+class Reader:
+    """Calibration data as onnxruntime's own quantizer reads it."""
+
+    def __init__(self, batches: list[np.ndarray]) -> None:
+        self._batches = iter(batches)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {"image": batch}
+
+
+def test_files_of_another_quantizer(files: Path, images: torch.Tensor, tmp_path: Path) -> None:
+    from onnxruntime.quantization import QuantFormat, quantize_static
+
+    quantize_static(files / "float.onnx", tmp_path / "theirs.onnx", Reader([images.numpy()]), per_channel=True,
+                    quant_format=QuantFormat.QDQ)  # fmt: skip
+    found = diagnose_onnx(files / "float.onnx", tmp_path / "theirs.onnx", [{"image": images.numpy()}])
+    weighted = [n for n in found.nodes if n.weight_db is not None]
+    assert len(weighted) >= 3 and all(n.weight_db > 30 for n in weighted)
+    assert 15 < found.output_db < 60
+    assert any(n.rounding_db is not None for n in found.nodes)
