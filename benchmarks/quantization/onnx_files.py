@@ -39,6 +39,7 @@ def with_edgepress(source: Path, out: Path, calibration: list[Feed]) -> Row:
 
     from edgepress.exporters.onnx import export_onnx
     from edgepress.importers.onnx import load
+    from edgepress.passes.mark_dynamic import mark_dynamic
     from edgepress.pipeline.guard import Guard
     from edgepress.quantize.options import QuantOptions
     from edgepress.quantize.post_training import quantize
@@ -51,17 +52,21 @@ def with_edgepress(source: Path, out: Path, calibration: list[Feed]) -> Row:
     capability = load_capability("onnxruntime-local")
     guard = Guard(
         program,
-        lambda slow: quantize(program, QuantOptions(slow=slow), capability, batches),
+        lambda slow: quantize(program, QuantOptions(slow=slow), capability, batches[:2]),  # times do not ask for ranges
         batches[0],
         load_target("local-cpu"),
         source=source if runs(source, calibration[0]) else None,
     )
     choice = guard.choose()
     facts: Row = {**choice.facts, "integers": len(choice.result.plan.quantized) if choice.result else 0}
+    final = choice.program
+    if choice.result is not None:
+        quantized = quantize(program, QuantOptions(slow=choice.slow), capability, batches).program
+        final = mark_dynamic(quantized, choice.dynamic).program
     if choice.as_it_was:
         shutil.copyfile(source, out)
     else:
-        export_onnx(choice.program, out)
+        export_onnx(final, out)
     return facts | {"kept": choice.outcome, "reasons": [str(r) for r in choice.refusals][:4]}
 
 

@@ -30,14 +30,16 @@ from edgepress.targets import Target
 from edgepress.targets.capability import Capability, load_capability
 from edgepress.targets.runtimes import Array, Session, open_session
 
-ROUNDS = 3
+ROUNDS = 4
+CAUTION = (1.0, 4.0)
+"""Conversions cost more than their own kernels: layouts change around them. Dearer ones leave only large gains."""
 CLEARLY = 0.97
 """A quantized network counts as faster below this share of the float time."""
 SMALLER = 0.8
 """One that is only as fast pays below this share of the float bytes."""
 ALIKE = 1.02
 """Times that differ by less are the same."""
-SECONDS, LEAST, MOST = 2.0, 7, 300
+SECONDS, LEAST, MOST = 2.0, 5, 300
 """About how long all versions are timed in turns, and in how many rounds."""
 Make = Callable[[Mapping[str, str]], QuantizeResult]
 FLOAT, SOURCE = "float", "source"
@@ -144,19 +146,25 @@ class Guard:
     def _static(self, floating: Profile, folder: Path) -> Iterator[Version]:
         """The complete version, then ones without what the measurements say had better stay float."""
         integer: dict[str, float] = {}
-        slow: dict[str, str] = {}
-        for number in range(ROUNDS if self.search else 1):
+        slow: dict[str, str] | None = {}
+        tried: list[set[str]] = []
+        while slow is not None and len(tried) < (ROUNDS if self.search else 1):
             result = self.make(slow)
-            version = self._version(result.program, folder / f"int8-{number}.onnx", result)
-            version = replace(version, slow=slow)
-            if version.integers or not number:
+            version = replace(self._version(result.program, folder / f"int8-{len(tried)}.onnx", result), slow=slow)
+            if version.integers or not tried:
                 yield version
+            tried.append(set(slow))
             integer |= version.profile.compute_of(self._on_integers(result))
             costs = Costs(floating.compute, integer, *version.profile.rates())
-            losing = losing_nodes(self.prepared, self.capability, costs)
-            if losing.keys() == slow.keys():
-                return
-            slow = losing
+            slow = self._untried(costs, tried)
+
+    def _untried(self, costs: Costs, tried: Sequence[set[str]]) -> dict[str, str] | None:
+        """What loses by these costs, or, if that was tried already, by dearer conversions."""
+        for caution in CAUTION:
+            losing = losing_nodes(self.prepared, self.capability, costs.with_conversions(caution))
+            if set(losing) not in tried:
+                return losing
+        return None
 
     def _on_integers(self, result: QuantizeResult) -> set[str]:
         """Nodes on integers, and the activation functions fused into them."""

@@ -34,7 +34,7 @@ class NotFinite(ValueError):
 
 @dataclass
 class Extremes:
-    """Smallest and largest value seen so far, and the magnitude of a sample of them: whether the range suits the values."""
+    """Smallest and largest value seen so far, and how large values usually are: whether the range suits them."""
 
     low: float = math.inf
     high: float = -math.inf
