@@ -32,6 +32,12 @@ def learn_scales(program: Program) -> PassResult:
         UserError: the program carries no calibrated plan.
     """
     plan = plan_of(program)
+    strange = next((w for w in plan.weights if w.block or w.grid.dtype not in ("int8", "uint8")), None)
+    if strange:
+        found = f"blocks in {strange.tensor}" if strange.block else f"{strange.tensor} in {strange.grid.dtype}"
+        raise UserError("these scales cannot be trained", found=found,
+                        expected="integers with a scale per channel or tensor",
+                        fix="quantize for an integer target, without weight_block")  # fmt: skip
     editor = Editor(strip_quantization(program).program)
     scales: dict[str, tuple[Node, Node]] = {}
     for point in plan.activations:
