@@ -14,6 +14,7 @@ from torch.export import Dim, ExportedProgram
 from edgepress.errors import UserError
 from edgepress.ir.edit import Editor
 from edgepress.ir.program import Program
+from edgepress.ir.recurrent import recurrent_shapes
 
 # Recorded by torch.export per node; it names files of the user's machine and would make equal programs differ.
 PRIVATE_META = ("stack_trace", "from_node", "source_fn_stack", "torch_fn", "tensor_meta")
@@ -46,7 +47,7 @@ def capture(
         batch = Dim("batch", min=1)
         dynamic_shapes = tuple({0: batch} for _ in example_inputs)
     try:
-        with quiet_torch():
+        with quiet_torch(), recurrent_shapes():
             exported = torch.export.export(module, tuple(example_inputs), dynamic_shapes=dynamic_shapes)
     except Exception as error:
         raise _capture_error(module, error, dynamic_batch) from error

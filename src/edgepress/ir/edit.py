@@ -25,6 +25,7 @@ from torch.fx import Graph, GraphModule, Interpreter, Node
 from torch.fx.node import map_arg
 
 from edgepress.ir.program import Program, rebuild
+from edgepress.ir.recurrent import recurrent_shapes
 from edgepress.ir.verify import verify
 
 Op = Callable[..., Any]
@@ -200,7 +201,7 @@ class Editor:
             for n in self.graph.nodes
             if n.op == "placeholder"
         ]
-        with mode, enable_python_dispatcher(), torch.no_grad():
+        with recurrent_shapes(), mode, enable_python_dispatcher(), torch.no_grad():
             _Propagate(module, self._program.graph).run(*inputs)
 
     def _placeholder_value(self, mode: FakeTensorMode, node: Node, target: str) -> Any:

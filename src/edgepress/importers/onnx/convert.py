@@ -25,6 +25,7 @@ from edgepress.importers.onnx.read import read_model
 from edgepress.importers.onnx.values import Constant, Value, ensure_affordable, torch_dtype
 from edgepress.ir.capture import adopt, causes, quiet_torch
 from edgepress.ir.program import Program, Refusal
+from edgepress.ir.recurrent import recurrent_shapes
 
 EXPORT_BATCH = 2
 
@@ -186,7 +187,7 @@ def try_run(network: Network, inputs: tuple[Tensor, ...]) -> None:
     checked = CheckedExecutor(network.constants, lambda constant: mode.from_tensor(constant.tensor), both_branches=True)
     fakes = {name: mode.from_tensor(value) for name, value in zip(network.body.inputs, inputs, strict=True)}
     try:
-        with silent_torch(), mode, torch.no_grad():
+        with silent_torch(), recurrent_shapes(), mode, torch.no_grad():
             checked.run(network.body, fakes)
     except UserError as error:
         if not _depends_on_data(error):
@@ -286,7 +287,7 @@ def export_once(module: OnnxModule, inputs: tuple[Tensor, ...], axes: Axes) -> E
         UserError: with torch's reason.
     """
     try:
-        with quiet_torch():
+        with quiet_torch(), recurrent_shapes():
             return torch.export.export(module, inputs, dynamic_shapes=(axes,))
     except UserError:
         raise
