@@ -178,3 +178,16 @@ def test_killed_in_every_step_and_resumed_gives_the_same_bytes(project: Path, tm
     assert whole.keys() == resumed.keys()
     assert [name for name in whole if whole[name] != resumed[name]] == []
     assert not (out / "scratch").exists() or not list((out / "scratch").iterdir())
+
+
+@pytest.mark.slow
+def test_with_everything_baked_the_artifact_takes_the_data_as_it_is_stored(project: Path, tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        stored = dict(np.load(project.parent / f"{name}.npz"))
+        np.savez(project.parent / f"{name}.npz", images=stored["images"].transpose(0, 2, 3, 1), labels=stored["labels"])
+    settings = ["data.preprocess={layout: nhwc, scale: 0.5, mean: [0.1], std: [0.7]}", "model.bake_preprocess=true"]
+    outcome, _ = run(project, tmp_path / "run", *settings)
+    assert outcome.evidence is not None
+    assert [note for note in outcome.evidence.notes if "layout is baked" in note]
+    session = onnxruntime.InferenceSession(str(next((tmp_path / "run").rglob("model.onnx"))))
+    assert session.get_inputs()[0].shape[1:] == [6, 6, 1]

@@ -34,7 +34,8 @@ class ModelSource(Section):
         pt2: a `torch.export` archive. onnx: an ONNX file. huggingface: a repository id or a folder.
         inputs: name -> shape and type, in the order of the network's arguments; `factory` and `huggingface` need them
             where they cannot be known otherwise.
-        bake_preprocess: put scale, mean and std of `data.preprocess` into the graph: the artifact takes raw values.
+        bake_preprocess: put scale, mean, std and layout of `data.preprocess` into the graph: the artifact takes raw
+            values as the data stores them.
     """
 
     factory: FunctionRef | None = None
