@@ -58,8 +58,9 @@ def run_family(name: str) -> dict[str, Any]:
 def figures(recipe: Recipe, evidence: Evidence) -> dict[str, Any]:
     """What a finished run found out."""
     row: dict[str, Any] = {}
-    metric = get(recipe.task).metric
-    row |= {"metric": metric, "higher_is_better": get(recipe.task).higher_is_better}
+    task = get(recipe.task, recipe.metric)
+    metric = task.metric
+    row |= {"metric": metric, "higher_is_better": task.higher_is_better}
     for subject in (evidence.baseline, evidence.compressed):
         row[subject.name] = {figure: _value(subject, figure) for figure in (*FIGURES, metric)}
     row["done"] = {step.kind: step.summary for step in evidence.steps}

@@ -179,11 +179,14 @@ class _Visit:
         if not self._settings.accuracy or dataset is None or dataset.targets is None:
             return None
         self._bench.reporter.progress(f"accuracy on {self._target.name}")
+        outcomes = None
         if self._bench.task.name == "classification":
-            return self._paired(sessions, dataset, found)
+            outcomes = self._paired(sessions, dataset, found)
+            if self._bench.task.metric == "accuracy":
+                return outcomes
         for name, session in sessions.items():
             found[name].append(self._task_metric(session, dataset))
-        return None
+        return outcomes
 
     def _paired(self, sessions: Mapping[str, Session], data: Dataset, found: dict[str, list[Measurement]]) -> Outcomes:
         assert data.targets is not None

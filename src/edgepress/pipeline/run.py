@@ -88,7 +88,7 @@ def set_up(recipe: Recipe, device: str, reporter: Reporter) -> Bench:
     return Bench(
         original=original,
         samples=samples,
-        task=tasks.get(recipe.task),
+        task=tasks.get(recipe.task, recipe.metric),
         targets=targets,
         seed=recipe.seed,
         device=device,
@@ -232,7 +232,7 @@ class _Run:
             "config": config.model_dump(mode="json"),
             "seed": self._recipe.seed,
             "threads": self._recipe.threads,
-            "task": self._recipe.task,
+            "task": [self._recipe.task, self._bench.task.metric],
             "device": self._bench.device,
             "target": self._bench.target.model_dump(mode="json"),
             "data": [_digest(samples.train), _digest(samples.calibration), _digest(samples.evaluate)],
