@@ -10,7 +10,7 @@ import onnx
 from edgepress.errors import UserError
 from edgepress.exporters.onnx_carry import carry_integers
 from edgepress.exporters.onnx_graph import GraphBuilder, NotTranslated, output_nodes
-from edgepress.exporters.onnx_ops import translate
+from edgepress.exporters.onnx_table import translate
 from edgepress.ir.program import Program
 from edgepress.passes.drop_identity import drop_identity
 from edgepress.passes.fold_batchnorm import fold_batchnorm
@@ -92,6 +92,7 @@ def _without_identities(model: onnx.ModelProto) -> onnx.ModelProto:
         if source in makers and readers[source] == 1:
             outputs = makers[source].output
             outputs[list(outputs).index(source)] = target
+            makers[target] = makers[source]
             graph.node.remove(node)
     return model
 

@@ -18,20 +18,6 @@ Translation = Callable[[GraphBuilder, Node, str], None]
 QUANTIZED = {"quantized_decomposed.dequantize_per_tensor", "quantized_decomposed.dequantize_per_channel"}
 
 
-def translate(builder: GraphBuilder, node: Node) -> None:
-    """Emit `node`.
-
-    Raises:
-        NotTranslated: no translation for the operator or this form of it.
-    """
-    rule = TRANSLATIONS.get(op_name(node))
-    if rule is None:
-        raise NotTranslated(op_name(node))
-    out = builder.fresh(node.name)
-    builder.names[node] = out
-    rule(builder, node, out)
-
-
 def arg(node: Node, position: int, default: Any = None) -> Any:
     """The positional argument, or a default where it is left out or None."""
     value = node.args[position] if position < len(node.args) else None
@@ -190,7 +176,7 @@ def _embedding(g: GraphBuilder, node: Node, out: str) -> None:
 # -- elementwise ---------------------------------------------------------------------------------------------------
 
 
-def _unary(op: str, **attributes: Any) -> Translation:
+def unary(op: str, **attributes: Any) -> Translation:
     def rule(g: GraphBuilder, node: Node, out: str) -> None:
         g.emit(op, [g.name(arg(node, 0))], out=out, **attributes)
 
@@ -201,12 +187,12 @@ def _binary(op: str) -> Translation:
     def rule(g: GraphBuilder, node: Node, out: str) -> None:
         if node.kwargs.get("alpha", 1) != 1:
             raise NotTranslated(f"{op_name(node)} with alpha")
-        g.emit(op, [_operand(g, node, a) for a in node.args[:2]], out=out)
+        g.emit(op, [operand(g, node, a) for a in node.args[:2]], out=out)
 
     return rule
 
 
-def _operand(g: GraphBuilder, node: Node, value: Any) -> str:
+def operand(g: GraphBuilder, node: Node, value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return g.scalar(value, node.meta["val"].dtype)
     return g.name(value)
@@ -300,7 +286,7 @@ def _spatial_mean(g: GraphBuilder, node: Node, out: str, keep: bool) -> None:
 # -- shapes --------------------------------------------------------------------------------------------------------
 
 
-def _reshape(g: GraphBuilder, node: Node, out: str) -> None:
+def reshape(g: GraphBuilder, node: Node, out: str) -> None:
     g.emit("Reshape", [g.name(arg(node, 0)), g.target_shape(node)], out=out)
 
 
@@ -309,7 +295,7 @@ def _flatten(g: GraphBuilder, node: Node, out: str) -> None:
     if arg(node, 1, 0) == 1 and last == rank(arg(node, 0)) - 1:
         g.emit("Flatten", [g.name(arg(node, 0))], out=out, axis=1)
     else:
-        _reshape(g, node, out)
+        reshape(g, node, out)
 
 
 def _transpose(g: GraphBuilder, node: Node, out: str) -> None:
@@ -426,12 +412,12 @@ def _cast(g: GraphBuilder, node: Node, out: str) -> None:
     g.emit("Cast", [g.name(arg(node, 0))], out=out, to=ELEMENT[node.meta["val"].dtype])
 
 
-def _nothing(g: GraphBuilder, node: Node, out: str) -> None:
+def nothing(g: GraphBuilder, node: Node, out: str) -> None:
     """Sizes are read from the values they belong to."""
     del g.names[node]
 
 
-def _same(g: GraphBuilder, node: Node, out: str) -> None:
+def same(g: GraphBuilder, node: Node, out: str) -> None:
     g.names[node] = g.name(arg(node, 0))
 
 
@@ -448,11 +434,11 @@ TRANSLATIONS: Mapping[str, Translation] = {
     "aten.batch_norm": _batch_norm,
     "aten.layer_norm": _layer_norm,
     "aten.embedding": _embedding,
-    "aten.relu": _unary("Relu"), "aten.relu_": _unary("Relu"), "aten.sigmoid": _unary("Sigmoid"),
-    "aten.tanh": _unary("Tanh"), "aten.exp": _unary("Exp"), "aten.sqrt": _unary("Sqrt"), "aten.neg": _unary("Neg"),
-    "aten.abs": _unary("Abs"), "aten.log": _unary("Log"), "aten.hardswish": _unary("HardSwish"),
-    "aten.hardswish_": _unary("HardSwish"), "aten.hardsigmoid": _unary("HardSigmoid", alpha=1 / 6),
-    "aten.elu": _unary("Elu"), "aten.softplus": _unary("Softplus"),
+    "aten.relu": unary("Relu"), "aten.relu_": unary("Relu"), "aten.sigmoid": unary("Sigmoid"),
+    "aten.tanh": unary("Tanh"), "aten.exp": unary("Exp"), "aten.sqrt": unary("Sqrt"), "aten.neg": unary("Neg"),
+    "aten.abs": unary("Abs"), "aten.log": unary("Log"), "aten.hardswish": unary("HardSwish"),
+    "aten.hardswish_": unary("HardSwish"), "aten.hardsigmoid": unary("HardSigmoid", alpha=1 / 6),
+    "aten.elu": unary("Elu"), "aten.softplus": unary("Softplus"),
     "aten.relu6": _relu6, "aten.hardtanh": _clamp, "aten.hardtanh_": _clamp, "aten.clamp": _clamp,
     "aten.leaky_relu": _leaky_relu, "aten.leaky_relu_": _leaky_relu, "aten.silu": _silu, "aten.silu_": _silu,
     "aten.gelu": _gelu, "aten.softmax.int": _softmax,
@@ -461,7 +447,7 @@ TRANSLATIONS: Mapping[str, Translation] = {
     "aten.matmul": _binary("MatMul"), "aten.bmm": _binary("MatMul"), "aten.mm": _binary("MatMul"),
     "aten.max_pool1d": _max_pool, "aten.max_pool2d": _max_pool, "aten.avg_pool1d": _average_pool,
     "aten.avg_pool2d": _average_pool, "aten.adaptive_avg_pool2d": _adaptive_average_pool, "aten.mean.dim": _mean,
-    "aten.reshape": _reshape, "aten.view": _reshape, "aten.unflatten.int": _reshape, "aten.squeeze.dim": _reshape,
+    "aten.reshape": reshape, "aten.view": reshape, "aten.unflatten.int": reshape, "aten.squeeze.dim": reshape,
     "aten.flatten.using_ints": _flatten, "aten.transpose.int": _transpose, "aten.permute": _permute, "aten.cat": _cat,
     "aten.split.Tensor": _split,
     "aten.split_with_sizes": _split,
@@ -470,7 +456,7 @@ TRANSLATIONS: Mapping[str, Translation] = {
     "aten.slice.Tensor": _slice, "aten.select.int": _select, "aten.pad": _pad, "aten.constant_pad_nd": _pad,
     "aten.unsqueeze": _unsqueeze, "aten.expand": _expand, "aten.upsample_nearest2d.vec": _upsample,
     "aten.scaled_dot_product_attention": _attention, "aten.to.dtype": _cast,
-    "aten.sym_size.int": _nothing, "aten.dropout": _same, "aten.dropout_": _same, "aten.contiguous": _same,
-    "aten.clone": _same, "aten.alias": _same, "aten.detach": _same,
+    "aten.sym_size.int": nothing, "aten.dropout": same, "aten.dropout_": same, "aten.contiguous": same,
+    "aten.clone": same, "aten.alias": same, "aten.detach": same,
 }  # fmt: skip
 """ATen operator -> translation."""

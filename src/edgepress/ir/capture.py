@@ -19,6 +19,9 @@ from edgepress.ir.recurrent import recurrent_shapes
 # Recorded by torch.export per node; it names files of the user's machine and would make equal programs differ.
 PRIVATE_META = ("stack_trace", "from_node", "source_fn_stack", "torch_fn", "tensor_meta")
 
+# What torch.export checks of a value that a cast reads. The types are in the graph; no runtime has such an operator.
+ASSERTIONS = (torch.ops.aten._assert_tensor_metadata.default,)
+
 
 def capture(
     module: torch.nn.Module,
@@ -61,7 +64,7 @@ def adopt(
     output_names: Sequence[str] = (),
     note: str = "",
 ) -> Program:
-    """Make an exported program ours: private metadata and weights nobody reads are dropped, the rules checked."""
+    """Make an exported program ours: private metadata, checks of types and weights nobody reads are dropped."""
     _forget_private_meta(exported)
     program = Program(
         exported=exported,
@@ -69,7 +72,10 @@ def adopt(
         output_names=tuple(output_names) or _output_names(exported),
         history=(note,) if note else (),
     )
-    return Editor(program).finish()
+    editor = Editor(program)
+    for node in [n for n in editor.graph.nodes if n.target in ASSERTIONS]:
+        editor.erase(node)
+    return editor.finish()
 
 
 @contextmanager

@@ -1,0 +1,30 @@
+"""All translations from ATen to ONNX in one table."""
+
+from collections.abc import Mapping
+
+from torch.fx import Node
+
+from edgepress.exporters.onnx_graph import GraphBuilder, NotTranslated
+from edgepress.exporters.onnx_logic import LOGIC
+from edgepress.exporters.onnx_math import MATH
+from edgepress.exporters.onnx_ops import TRANSLATIONS, Translation
+from edgepress.exporters.onnx_recurrent import RECURRENT
+from edgepress.exporters.onnx_select import SELECT
+from edgepress.ir.text import op_name
+
+TABLE: Mapping[str, Translation] = {**TRANSLATIONS, **LOGIC, **RECURRENT, **MATH, **SELECT}
+"""ATen operator -> translation."""
+
+
+def translate(builder: GraphBuilder, node: Node) -> None:
+    """Emit `node`.
+
+    Raises:
+        NotTranslated: no translation for the operator or this form of it.
+    """
+    rule = TABLE.get(op_name(node))
+    if rule is None:
+        raise NotTranslated(op_name(node))
+    out = builder.fresh(node.name)
+    builder.names[node] = out
+    rule(builder, node, out)
