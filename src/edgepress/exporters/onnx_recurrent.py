@@ -78,7 +78,8 @@ def _layer(
     results = [g.fresh("t") for _ in range(1 + len(initial))]
     g.emit(op, [value, *stored, bias, "", *initial], out=results, hidden_size=hidden,
            direction="bidirectional" if len(cells) == 2 else "forward",
-           linear_before_reset=1 if op == "GRU" else None, activations=[activation] * len(cells) if activation else None)  # fmt: skip
+           linear_before_reset=1 if op == "GRU" else None,
+           activations=[activation] * len(cells) if activation else None)  # fmt: skip
     sequence, *ends = results
     if len(cells) == 1:
         return g.emit("Squeeze", [sequence, g.integers([1])]), ends

@@ -82,14 +82,18 @@ def load(path: Path | str, **options: Any) -> Program:
     Raises:
         UserError: see `to_module`.
     """
-    model = to_module(path, **options)
+    return program_of(to_module(path, **options), Path(path).name)
+
+
+def program_of(model: OnnxModel, name: str) -> Program:
+    """An imported network as a `Program`; `name` is that of the file."""
     notes = [f"onnx: {note}" for note in (*model.notes, *map(str, model.refusals))]
     with quiet_torch():
         program = adopt(
             model.exported,
             input_names=model.input_names,
             output_names=model.output_names,
-            note=f"imported from {Path(path).name} (opset {model.opset})",
+            note=f"imported from {name} (opset {model.opset})",
         )
     return replace(program, history=(*program.history, *notes))
 
