@@ -119,7 +119,7 @@ def try_prune(program: Program, samples: Callable[[int], Feeds], kept: Sequence[
 
 def tensors(program: Program, feeds: Feeds) -> tuple[torch.Tensor, ...]:
     """Inputs in the program's order."""
-    return tuple(torch.from_numpy(np.ascontiguousarray(feeds[name])) for name in program.input_names)
+    return tuple(torch.from_numpy(np.array(feeds[name])) for name in program.input_names)
 
 
 def exported(program: Program) -> Runner:
