@@ -1,5 +1,6 @@
 """Take an imported network on: int8, and a fifth of its work pruned, each exported and run in onnxruntime."""
 
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 import onnxruntime
 import torch
 
+from edgepress.analysis.channels import channel_groups
 from edgepress.analysis.costs import macs
 from edgepress.errors import EdgepressError
 from edgepress.exporters.onnx import export_onnx
@@ -36,7 +38,7 @@ class Quantized:
     Attributes:
         done: some operators work on integers, and the exported file runs. integers, floats: operators of either kind.
         macs_share: share of the multiply-accumulates that are done on integers.
-        signal_db: signal to quantization noise of the worst output against the original file, on inputs that were not
+        signal_db: signal to quantization noise, in dB, of the worst output against the original file, on inputs that were not
             calibrated with. reason: why not, or what keeps operators float.
     """
 
@@ -107,7 +109,8 @@ def try_prune(program: Program, samples: Callable[[int], Feeds], kept: Sequence[
         run = exported(result.program)
         found = run(feeds)
     except Exception as error:
-        return Pruned(False, seconds=perf_counter() - start, reason=_said(error))
+        kept_whole = _common(channel_groups(program).refusals)
+        return Pruned(False, seconds=perf_counter() - start, reason=f"{_said(error)}; {kept_whole}")
     with torch.no_grad():
         outputs: Any = result.program.module()(*tensors(program, feeds))
     expected = [outputs] if isinstance(outputs, torch.Tensor) else outputs
@@ -134,11 +137,14 @@ def exported(program: Program) -> Runner:
 
 
 def signal_to_noise(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
-    """10 log10 of the variance of what is expected over the mean square of the difference, over all samples, in dB."""
+    """10 log10 of the mean square of what is expected over that of the difference, over all samples, in dB.
+
+    300 dB stand for no difference at all.
+    """
     a = np.concatenate([np.asarray(v, np.float64).ravel() for v in expected])
     b = np.concatenate([np.asarray(v, np.float64).ravel() for v in found])
-    noise, signal = np.mean((a - b) ** 2), a.var() if a.size > 1 else np.mean(a**2)
-    return float(10 * np.log10(max(signal, 1e-30) / max(noise, 1e-30)))
+    noise, signal = float(np.mean((a - b) ** 2)), float(np.mean(a**2))
+    return 300.0 if noise <= signal * 1e-30 else 10 * math.log10(max(signal, 1e-30) / noise)
 
 
 def _relative(found: np.ndarray, expected: np.ndarray) -> float:
