@@ -38,7 +38,7 @@ class Quantized:
     Attributes:
         done: some operators work on integers, and the exported file runs. integers, floats: operators of either kind.
         macs_share: share of the multiply-accumulates that are done on integers.
-        signal_db: signal to quantization noise, in dB, of the worst output against the original file, on inputs that were not
+        signal_db: signal to quantization noise, in dB, of the worst output against the original file, on inputs not
             calibrated with. reason: why not, or what keeps operators float.
     """
 
