@@ -3,7 +3,10 @@ import torch
 from torch import nn
 
 from edgepress.analysis.costs import node_costs, total_macs
-from edgepress.ir import capture
+from edgepress.ir import Program, capture
+from edgepress.quantize.options import QuantOptions
+from edgepress.quantize.post_training import quantize
+from edgepress.targets.capability import load_capability
 
 CASES = {
     # name: (module, input shape without batch, MACs of one example by hand)
@@ -64,3 +67,16 @@ def test_shared_weights_count_once() -> None:
 def test_activation_bytes_are_per_example() -> None:
     costs = node_costs(capture(nn.Conv2d(1, 4, 1), [torch.randn(5, 1, 6, 6)]))
     assert [c.activation_bytes for c in costs if c.macs] == [4 * 6 * 6 * 4]
+
+
+def test_quantized_layers_keep_their_names_and_parameters() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 5))
+    program = capture(module, [torch.randn(2, 3, 6, 6)], dynamic_batch=True)
+    batches = [(torch.randn(4, 3, 6, 6),)]
+    quantized = quantize(program, QuantOptions(), load_capability("onnxruntime-x86"), batches).program
+
+    def by_layer(of: Program) -> dict[str, tuple[int, int]]:
+        return {c.layer: (c.params, c.macs) for c in node_costs(of) if c.params or c.macs}
+
+    assert by_layer(quantized) == by_layer(program)
+    assert set(by_layer(program)) == {"0", "3"}

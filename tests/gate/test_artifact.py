@@ -1,13 +1,17 @@
 """Bare files: what the reader of ONNX bytes counts, and what it refuses. The onnx package is the judge."""
 
+import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
 from edgepress.errors import UserError
 from edgepress.gate.artifact import artifact_evidence, describe_artifact
@@ -93,7 +97,7 @@ def test_text_is_no_model(tmp_path: Path) -> None:
         describe_artifact(path)
 
 
-@pytest.mark.parametrize("name", ["m.engine", "m.plan", "m.pt2", "m.tflite", "m.ort"])
+@pytest.mark.parametrize("name", ["m.engine", "m.plan", "m.tflite", "m.ort"])
 def test_other_files_have_a_size(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"0" * 1234)
     subject = describe_artifact(tmp_path / name)
@@ -116,6 +120,50 @@ def test_a_c_library_is_a_folder_of_sources(tmp_path: Path) -> None:
     assert subject.format == "c" and size and size.value == 19
 
 
+def figures(path: Path) -> dict[str, float | None]:
+    return {m.name: m.value for m in describe_artifact(path).measurements}
+
+
+def test_a_pt2_archive_tells_its_parameters(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)).eval()
+    torch.export.save(torch.export.export(network, (torch.zeros(3, 4),)), tmp_path / "m.pt2")
+    assert figures(tmp_path / "m.pt2")["params"] == sum(p.numel() for p in network.parameters())
+
+
+def test_compiled_code_has_a_size(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "m.pt2", "w") as archive:
+        archive.writestr("data/aotinductor/model/code.so", b"0" * 1000)
+    assert figures(tmp_path / "m.pt2") == {"size_bytes": (tmp_path / "m.pt2").stat().st_size}
+
+
+@pytest.mark.parametrize("table", ["", "[]", '{"config": {"w": {}}}', '{"config": {"w": {"is_param": true}}}'])
+def test_a_broken_pt2_archive_is_refused(tmp_path: Path, table: str) -> None:
+    with zipfile.ZipFile(tmp_path / "m.pt2", "w") as archive:
+        archive.writestr("data/weights/model_weights_config.json", table)
+    with pytest.raises(UserError, match=r"is not a \.pt2 archive"):
+        describe_artifact(tmp_path / "m.pt2")
+    (tmp_path / "m.pt2").write_bytes(b"0" * 10)
+    with pytest.raises(UserError, match=r"is not a \.pt2 archive"):
+        describe_artifact(tmp_path / "m.pt2")
+
+
+def test_a_generated_library_states_its_memory(tmp_path: Path) -> None:
+    manifest = {"format": "edgepress-c", "arena_bytes": 6224, "constant_bytes": 35580, "layers": [{"macs": 3}] * 2}
+    (tmp_path / "model.c").write_text("int x;")
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    known = figures(tmp_path)
+    assert (known["arena_bytes"], known["constant_bytes"], known["macs"]) == (6224, 35580, 6)
+
+
+def test_a_foreign_manifest_says_nothing_and_a_broken_one_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.c").write_text("int x;")
+    (tmp_path / "manifest.json").write_text('{"name": "somebody else"}')
+    assert set(figures(tmp_path)) == {"size_bytes"}
+    (tmp_path / "manifest.json").write_text('{"format": "edgepress-c"}')
+    with pytest.raises(UserError, match="is broken"):
+        describe_artifact(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["missing.onnx", "notes.txt", ""])
 def test_what_is_no_artifact(tmp_path: Path, name: str) -> None:
     (tmp_path / "notes.txt").write_text("hello")
@@ -124,8 +172,8 @@ def test_what_is_no_artifact(tmp_path: Path, name: str) -> None:
 
 
 def test_evidence_of_a_run_is_read_and_nan_is_not(tmp_path: Path) -> None:
-    (tmp_path / "m.pt2").write_bytes(b"0" * 10)
-    evidence = artifact_evidence(describe_artifact(tmp_path / "m.pt2"))
+    (tmp_path / "m.engine").write_bytes(b"0" * 10)
+    evidence = artifact_evidence(describe_artifact(tmp_path / "m.engine"))
     run = tmp_path / "run"
     run.mkdir()
     (run / "evidence.json").write_text(evidence.model_dump_json())

@@ -11,6 +11,7 @@ from edgepress.gate.budget import Budget
 from edgepress.gate.improvement import improvements
 from edgepress.gate.judge import judge
 from edgepress.measure.record import Evidence, Measurement
+from edgepress.measure.stats.pairing import pack
 
 Make = Callable[..., Evidence]
 NOW = "2026-01-02T03:04:05+00:00"
@@ -106,3 +107,41 @@ def test_a_corrupt_baseline_is_refused(accepted: Path, damage: Callable[[str], s
 def test_a_missing_baseline_is_wrong_use(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No such file"):
         read_baseline(tmp_path / "none.yaml")
+
+
+def answered(wrong: set[int], data: str = "evaluation set") -> Measurement:
+    right = [i not in wrong for i in range(1000)]
+    share = sum(right) / len(right)
+    return Measurement(
+        name="accuracy", value=share, unit="ratio", n=1000, better="higher", data=data, right=pack(right)
+    )
+
+
+@pytest.mark.parametrize(("data", "outcome"), [("evaluation set", "pass"), ("another set", "inconclusive")])
+def test_accuracy_is_paired_with_the_committed_answers(
+    make_evidence: Make, tmp_path: Path, data: str, outcome: str
+) -> None:
+    """Twelve samples lost, eight gained: sample by sample a margin of 2 % is kept, from two means it is open."""
+    before, now = set(range(100)), set(range(8, 112))
+    write_baseline(baseline_of(make_evidence([], [answered(before)]), reason="r", updated=NOW), tmp_path / "b.yaml")
+    reference = read_baseline(tmp_path / "b.yaml").reference()
+    budget = Budget(metric="accuracy", max_drop=0.02)
+    (verdict,) = judge(make_evidence([], [answered(now, data)]), [budget], reference).verdicts
+    assert verdict.outcome == outcome
+    assert ("12 samples lost, 8 gained" in verdict.evidence) == (outcome == "pass")
+
+
+@pytest.mark.parametrize("limit", [{"max_drop": 0.1}, {"max_ratio": 1.02}])
+def test_another_metric_is_paired_block_by_block(make_evidence: Make, tmp_path: Path, limit: dict[str, float]) -> None:
+    def perplexity(shift: float, data: str = "text") -> Measurement:
+        blocks = tuple(10 + shift + (b % 7 - 3) + 0.01 * (b % 3) * shift for b in range(20))
+        return Measurement(name="perplexity", value=10 + shift, unit="", n=500, data=data, blocks=blocks)
+
+    write_baseline(baseline_of(make_evidence([], [perplexity(0)]), reason="r", updated=NOW), tmp_path / "b.yaml")
+    reference = read_baseline(tmp_path / "b.yaml").reference()
+    budget = Budget(metric="perplexity", **limit)
+    outcomes = [
+        judge(make_evidence([], [now]), [budget], reference).verdicts[0].outcome
+        for now in (perplexity(0.02), perplexity(0.4), perplexity(0.02, "other text"))
+    ]
+    assert outcomes == ["pass", "fail", "inconclusive"]

@@ -5,7 +5,7 @@ everything else counts 0. They are not time: see `measure.latency`.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,8 @@ class NodeCost:
 
     Attributes:
         node: node name. layer: dotted name of the layer its weights belong to, or the node name. op: operator.
-        params: elements of its parameters (a tensor shared with an earlier node counts there only).
+        params: elements of its parameters, also of those that reach it through Q/DQ (a tensor shared with an earlier
+            node counts there only).
         macs: multiply-accumulates. activation_bytes: bytes of its output(s). shape: output shape, "?" for free sizes.
     """
 
@@ -43,7 +44,7 @@ def node_costs(program: Program) -> list[NodeCost]:
     batch, constant = batch_size(program), constant_nodes(program)
     costs = []
     for node in program.nodes:
-        weights = [names[a.name] for a in node.all_input_nodes if a.name in names]
+        weights = [] if node in constant else [names[a.name] for a in _sources(node, constant) if a.name in names]
         fresh = [w for w in weights if w not in seen and isinstance(state[w], torch.nn.Parameter)]
         seen.update(fresh)
         costs.append(
@@ -58,6 +59,15 @@ def node_costs(program: Program) -> list[NodeCost]:
             )
         )
     return costs
+
+
+def _sources(node: Node, constant: set[Node]) -> Iterator[Node]:
+    """The node's inputs, each weight that is quantized on its way in place of what arrives."""
+    for source in node.all_input_nodes:
+        if source in constant:
+            yield from _sources(source, constant)
+        else:
+            yield source
 
 
 def total_macs(program: Program) -> int:

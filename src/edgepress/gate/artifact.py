@@ -3,12 +3,13 @@
 import hashlib
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from edgepress import __version__
 from edgepress.errors import UserError
 from edgepress.gate.onnx_wire import read_onnx
+from edgepress.gate.packages import figures_of_c, parameters_of_pt2
 from edgepress.measure.record import Environment, Evidence, Measurement, Subject
 
 FORMATS: Mapping[str, str] = {
@@ -40,7 +41,7 @@ def describe_artifact(path: Path, name: str = "") -> Subject:
         expected = f"a run folder, a C library folder, or {', '.join(FORMATS)}"
         what, found = f"{path} is no model file that edgepress knows", path.suffix or "no suffix"
         raise UserError(what, found=found, expected=expected, fix="give one of these")
-    counted = _onnx_counts(path) if kind == "onnx" else _file_size(path, *_weights_beside(path, kind))
+    counted = COUNTS[kind](path) if kind in COUNTS else _file_size(path)
     return Subject(name=name or path.name, format=kind, artifact=str(path), digest=_digest(path), measurements=counted)
 
 
@@ -89,9 +90,23 @@ def _onnx_counts(path: Path) -> tuple[Measurement, ...]:
     )
 
 
-def _weights_beside(path: Path, kind: str) -> tuple[Path, ...]:
+def _openvino_counts(path: Path) -> tuple[Measurement, ...]:
     binary = path.with_suffix(".bin")
-    return (binary,) if kind == "openvino" and binary.is_file() else ()
+    return _file_size(path, *([binary] if binary.is_file() else []))
+
+
+def _pt2_counts(path: Path) -> tuple[Measurement, ...]:
+    params = parameters_of_pt2(path)
+    known = () if params is None else (_counted("params", params, "count", "read from the archive"),)
+    return (*_file_size(path), *known)
+
+
+COUNTS: Mapping[str, Callable[[Path], tuple[Measurement, ...]]] = {
+    "onnx": _onnx_counts,
+    "openvino": _openvino_counts,
+    "pt2": _pt2_counts,
+}
+"""What is read from files of a kind; of the others, their size."""
 
 
 def _file_size(*files: Path) -> tuple[Measurement, ...]:
@@ -108,7 +123,8 @@ def _c_library(folder: Path, name: str) -> Subject:
             expected="a folder written by edgepress run or edgepress export",
             fix="name the run folder or the model file itself",
         )
-    return Subject(name=name, format="c", artifact=str(folder), measurements=_file_size(*files))
+    stated = [_counted(*figure, "stated by its manifest") for figure in figures_of_c(folder)]
+    return Subject(name=name, format="c", artifact=str(folder), measurements=(*_file_size(*files), *stated))
 
 
 def _counted(name: str, value: float, unit: str, method: str) -> Measurement:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from edgepress.gate.budget import LimitKind
 from edgepress.gate.metrics import is_machine_bound, percentile_share
 from edgepress.measure.record import ClassOutcome, Measurement, PairedOutcomes
+from edgepress.measure.stats.pairing import Discordance, discordance, same_samples
 from edgepress.measure.stats.proportions import (
     Interval,
     drop_p_value,
@@ -76,6 +77,10 @@ def _percentile(measurement: Measurement, share: float, error_rate: float) -> Fi
 
 
 def _interval(measurement: Measurement, value: float, error_rate: float) -> tuple[Interval, str]:
+    if measurement.blocks:
+        from edgepress.measure.stats.jackknife import around
+
+        return around(value, measurement.blocks, error_rate), f"jackknife over {len(measurement.blocks)} blocks"
     if measurement.samples:  # better than a recorded interval: neighbours may be correlated
         from edgepress.measure.stats.quantities import location
 
@@ -103,6 +108,8 @@ def ratio(reference: Measurement, measurement: Measurement, error_rate: float, *
     """
     from edgepress.measure.stats.quantities import paired_ratio, unpaired_ratio
 
+    if _same_blocks(reference, measurement) and min(reference.value or 0, measurement.value or 0) > 0:
+        return _block_ratio(reference, measurement, error_rate)
     first, second = reference.samples, measurement.samples
     percentile = percentile_share(measurement.name) > 0
     if paired and not percentile and len(first) == len(second) > 0 and min(*first, *second) > 0:
@@ -122,7 +129,13 @@ def ratio(reference: Measurement, measurement: Measurement, error_rate: float, *
 
 
 def drop(reference: Measurement, measurement: Measurement, error_rate: float, *, same_run: bool) -> Finding:
-    """How much worse `measurement` is than `reference`, from two independent intervals."""
+    """How much worse `measurement` is than `reference`: sample by sample where both kept their answers to the same
+    samples, else from two independent intervals."""
+    counts = discordance(reference, measurement)
+    if counts:
+        return discordant_drop(counts, error_rate)
+    if _same_blocks(reference, measurement):
+        return _block_drop(reference, measurement, error_rate)
     one, two = _sides(reference, measurement, error_rate, same_run=same_run)
     sign = 1 if measurement.better == "lower" else -1
     value = sign * (two.interval.value - one.interval.value)
@@ -134,6 +147,32 @@ def drop(reference: Measurement, measurement: Measurement, error_rate: float, *,
     words = "exact" if up == down == 0 else "unpaired, root sum of squares of both intervals"
     interval = Interval(value, value - down, value + up)
     return Finding(interval, measurement.unit, min(one.n, two.n), words, two.remark)
+
+
+def _same_blocks(first: Measurement, second: Measurement) -> bool:
+    return same_samples(first, second) and len(first.blocks) == len(second.blocks) > 0
+
+
+def _block_drop(reference: Measurement, measurement: Measurement, error_rate: float) -> Finding:
+    from edgepress.measure.stats.jackknife import paired_difference
+
+    sign = 1 if measurement.better == "lower" else -1
+    first, second = ([sign * b for b in one.blocks] for one in (reference, measurement))
+    value = sign * (float(measurement.value or 0) - float(reference.value or 0))
+    interval = paired_difference(first, second, value, error_rate)
+    return Finding(interval, measurement.unit, measurement.n, _in_blocks(measurement))
+
+
+def _block_ratio(reference: Measurement, measurement: Measurement, error_rate: float) -> Finding:
+    from edgepress.measure.stats.jackknife import paired_ratio
+
+    values = (float(reference.value or 0), float(measurement.value or 0))
+    interval = paired_ratio(reference.blocks, measurement.blocks, values, error_rate)
+    return Finding(interval, "ratio", measurement.n, _in_blocks(measurement))
+
+
+def _in_blocks(measurement: Measurement) -> str:
+    return f"paired, jackknife over {len(measurement.blocks)} blocks of samples"
 
 
 def _sides(first: Measurement, second: Measurement, error_rate: float, *, same_run: bool) -> tuple[Finding, Finding]:
@@ -160,13 +199,16 @@ def _arm(finding: Finding, side: int) -> float:
 
 
 def outcome_drop(outcomes: PairedOutcomes, error_rate: float) -> Finding:
+    """Drop in accuracy between two models of one run."""
+    return discordant_drop(Discordance(outcomes.only_first, outcomes.only_second, outcomes.n), error_rate)
+
+
+def discordant_drop(counts: Discordance, error_rate: float) -> Finding:
     """Drop in accuracy on the same samples: Tango's score interval, with McNemar's exact test as a remark."""
-    b, c = outcomes.only_first, outcomes.only_second
+    b, c, n = counts
     p = mcnemar_exact(b, c)
     remark = f"{b} samples lost, {c} gained; McNemar exact p = {p:.2g}"
-    return Finding(
-        paired_drop(b, c, outcomes.n, error_rate), "ratio", outcomes.n, "paired, Tango score interval", remark
-    )
+    return Finding(paired_drop(b, c, n, error_rate), "ratio", n, "paired, Tango score interval", remark)
 
 
 def worst_accuracy(groups: Sequence[ClassOutcome], error_rate: float) -> Finding:

@@ -188,8 +188,10 @@ def _reference_obstacle(
 
 
 def _uses_paired(evidence: Evidence, check: Check, against: Reference) -> bool:
+    """Whether the run's own counts speak for this drop: its measurements kept no answers of single samples."""
     known = evidence.paired is not None and evidence.paired.n > 0 and against.paired
-    return known and check.budget.metric in ACCURACY_NAMES and check.kind == "max_drop"
+    answers = check.measurement is not None and check.measurement.right
+    return known and not answers and check.budget.metric in ACCURACY_NAMES and check.kind == "max_drop"
 
 
 def _finding(evidence: Evidence, check: Check, against: Reference, error_rate: float) -> Finding:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from edgepress.errors import UserError
 from edgepress.measure.record import ClassOutcome, ForgottenSample, Measurement, PairedOutcomes, Record
+from edgepress.measure.stats.pairing import pack
 
 Scores = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.integer]
@@ -45,6 +46,7 @@ def compare_outcomes(
     images: npt.NDArray[np.generic] | None = None,
     max_forgotten: int = 24,
     target: str = "",
+    data: str = "",
 ) -> Outcomes:
     """Compare two classifiers sample by sample.
 
@@ -54,6 +56,7 @@ def compare_outcomes(
         images: (n, height, width), (n, channels, height, width) or (n, height, width, channels), any range, for the
             pictures of forgotten samples; `None` if the inputs are not images.
         max_forgotten: how many forgotten samples are listed (all are counted).
+        data: sha256 of the samples, by which a later comparison knows them again.
 
     Raises:
         UserError: shapes do not fit, or a label names no class.
@@ -68,8 +71,8 @@ def compare_outcomes(
             for c in np.unique(labels)
         ),
         forgotten=tuple(_forgotten(first_scores, second, labels, names, images, max_forgotten)),
-        first=_quality(first_scores, labels, target),
-        second=_quality(second_scores, labels, target),
+        first=_quality(first_scores, labels, target, data),
+        second=_quality(second_scores, labels, target, data),
     )
 
 
@@ -122,9 +125,10 @@ def _check(first: Scores, second: Scores, labels: Labels) -> None:
         )
 
 
-def _quality(scores: Scores, labels: Labels, target: str) -> tuple[Measurement, ...]:
+def _quality(scores: Scores, labels: Labels, target: str, data: str) -> tuple[Measurement, ...]:
     n = len(labels)
-    accuracy = float((scores.argmax(1) == labels).mean())
+    right = scores.argmax(1) == labels
+    accuracy = float(right.mean())
     low, high = _wilson(accuracy, n)
     method = f"{n} samples"
     return (
@@ -138,6 +142,8 @@ def _quality(scores: Scores, labels: Labels, target: str) -> tuple[Measurement, 
             method=method,
             better="higher",
             target=target,
+            data=data,
+            right=pack(right.tolist()) if data else "",
         ),
         Measurement(
             name="calibration_error",

@@ -34,6 +34,10 @@ class Measurement(Record):
         better: which direction is an improvement.
         target: the target it was measured on, "" if it does not depend on one.
         reason: why `value` is `None`.
+        data: sha256 of the samples it was measured on; values of equal data are compared sample by sample.
+        right: of an accuracy, right or wrong of each sample, in order (`measure.stats.pairing.pack`).
+        blocks: of another metric over samples, its jackknife pseudo-values over blocks of them; the same blocks for
+            every model measured on the same data (`measure.stats.jackknife`).
     """
 
     name: str
@@ -48,6 +52,9 @@ class Measurement(Record):
     better: Literal["lower", "higher"] = "lower"
     target: str = ""
     reason: str = ""
+    data: str = ""
+    right: str = ""
+    blocks: tuple[float, ...] = ()
 
     @model_validator(mode="after")
     def _unknown_has_a_reason(self) -> "Measurement":
@@ -197,7 +204,7 @@ class Evidence(Record):
     Attributes:
         recipe: the resolved recipe as plain data. command: the command line that reproduces the run.
         classes: paired outcomes per class or slice (first = baseline, second = compressed).
-        sensitivity: group -> ratio -> metric drop, for the heat map.
+        sensitivity: group -> share cut -> rise of the loss, for the heat map.
     """
 
     schema_version: Literal[1] = 1

@@ -39,7 +39,7 @@ def assemble(
         name=recipe.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         edgepress_version=__version__,
-        command=shlex.join(command),
+        command=shlex.join(["edgepress", *command[1:]]),
         seed=recipe.seed,
         recipe=recipe.model_dump(mode="json", by_alias=True),
         environment=measured.environment,
@@ -50,6 +50,7 @@ def assemble(
         parity=measured.parity,
         steps=tuple(steps),
         forgotten=measured.forgotten,
+        sensitivity=measured.sensitivity,
         notes=tuple(notes),
     )
 

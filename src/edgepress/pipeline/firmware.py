@@ -20,6 +20,7 @@ from edgepress.exporters.c.export import read_graph, reference
 from edgepress.exporters.onnx import export_onnx
 from edgepress.ir import Program
 from edgepress.measure.record import Measurement
+from edgepress.measure.stats.pairing import pack
 from edgepress.pipeline.bench import Bench
 from edgepress.quantize.options import QuantOptions
 from edgepress.quantize.post_training import quantize
@@ -113,5 +114,7 @@ def _accuracy(
             better="higher",
             method=f"{what}: integer arithmetic of the C, {len(labels)} samples",
             target=target.name,
+            data=f"{data.digest}[:{len(labels)}]",
+            right=pack(right.tolist()),
         )
     ]

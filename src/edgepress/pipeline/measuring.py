@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from edgepress.analysis.costs import node_costs
 from edgepress.data.dataset import Dataset
@@ -32,12 +33,14 @@ from edgepress.measure.record import (
     Subject,
 )
 from edgepress.measure.size import measure_size
+from edgepress.measure.stats.jackknife import pseudo_values
 from edgepress.pipeline.bench import Bench
 from edgepress.pipeline.firmware import measure_firmware
+from edgepress.pipeline.fragility import group_sensitivity
 from edgepress.recipe.schema import Measure
 from edgepress.targets import Target
 from edgepress.targets.runtimes import Session, open_session
-from edgepress.train.evaluate import evaluate_module
+from edgepress.train.evaluate import evaluate_outputs
 
 EVALUATION_BATCH = 64
 PARITY_SAMPLES = 256
@@ -66,6 +69,7 @@ class Measured(Record):
     classes: tuple[ClassOutcome, ...] = ()
     parity: tuple[Parity, ...] = ()
     forgotten: tuple[ForgottenSample, ...] = ()
+    sensitivity: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
 
 
 def measure(bench: Bench, settings: Measure, baseline: Candidate, compressed: Candidate) -> Measured:
@@ -102,6 +106,7 @@ def measure(bench: Bench, settings: Measure, baseline: Candidate, compressed: Ca
         classes=outcomes.classes if outcomes else (),
         forgotten=outcomes.forgotten if outcomes else (),
         parity=tuple(parity),
+        sensitivity=group_sensitivity(bench) if settings.sensitivity else {},
     )
 
 
@@ -199,25 +204,32 @@ class _Visit:
             class_names=data.classes or None,
             images=data.inputs[0].numpy() if data.inputs[0].dim() in (3, 4) else None,
             target=self._target.name,
+            data=data.digest,
         )
         found["baseline"] += outcomes.first
         found["compressed"] += outcomes.second
         return outcomes
 
     def _task_metric(self, session: Session, dataset: Dataset) -> Measurement:
-        task, batch = self._bench.task, _batch_of(self._bench.original)
+        """The metric of a task whose samples are not simply right or wrong, with its spread over blocks of samples."""
+        task = self._bench.task
+        outputs = torch.from_numpy(run_session(session, dataset.inputs, _batch_of(self._bench.original))[0])
 
-        def network(*inputs: torch.Tensor) -> torch.Tensor:
-            return torch.from_numpy(run_session(session, inputs, batch)[0])
+        def value_on(rows: np.ndarray) -> float:
+            part = dataset.subset(torch.from_numpy(rows))
+            return evaluate_outputs(outputs[rows], part, task)
 
+        value = evaluate_outputs(outputs, dataset, task)
         return Measurement(
             name=task.metric,
-            value=evaluate_module(network, dataset, task),
+            value=value,
             unit="ratio" if task.metric in BOUNDED_METRICS else "",
             n=len(dataset),
             better="higher" if task.higher_is_better else "lower",
             method=f"{len(dataset)} samples on {session.describe()}",
             target=self._target.name,
+            data=dataset.digest,
+            blocks=pseudo_values(value_on, len(dataset), value),
         )
 
     def _some_inputs(self, samples: int) -> tuple[torch.Tensor, ...]:

@@ -28,6 +28,7 @@ from edgepress.pipeline.steps import RUNNERS, StepResult
 from edgepress.pipeline.steps.step import Workplace
 from edgepress.pipeline.store import RunStore, StepSlot
 from edgepress.recipe import Recipe, resolved_yaml
+from edgepress.recipe.promises import check_targets
 from edgepress.recipe.steps import Export, StepConfig
 from edgepress.targets import load as load_target
 from edgepress.train import tasks
@@ -81,6 +82,7 @@ def execute(recipe: Recipe, out: Path, *, dry_run: bool, device: str, reporter: 
 
 def set_up(recipe: Recipe, device: str, reporter: Reporter) -> Bench:
     targets = tuple(load_target(name) for name in recipe.targets)
+    check_targets(recipe.budgets, targets)
     reporter.progress("importing the network")
     original, data = placed(recipe, import_model(recipe.model))
     wishes = [getattr(item.config, "samples", None) or 0 for item in recipe.steps]

@@ -38,13 +38,15 @@ class LatencyPlan(Section):
 class Measure(Section):
     """What is measured on baseline and result; `latency: null` leaves it out.
 
-    `energy` needs a meter of the target: without one the report says why there is no number.
+    `energy` needs a meter of the target: without one the report says why there is no number. `sensitivity` cuts every
+    group of channels alone and reports how far the loss rises: the heat map of the report, from calibration data.
     """
 
     latency: LatencyPlan | None = LatencyPlan()
     accuracy: bool = True
     memory: bool = True
     energy: bool = True
+    sensitivity: bool = False
 
 
 def _limits_only(budget: Budget) -> dict[str, Any]:
@@ -85,6 +87,8 @@ class Recipe(Section):
                 self._require(need, f"steps.{number}.{item.kind}", at=f"steps.{number}")
         if self.measure.accuracy:
             self._require("evaluate", "measure.accuracy", at="measure", way_out=", or set measure.accuracy to false")
+        if self.measure.sensitivity:
+            self._require("train", "measure.sensitivity", at="measure", way_out=", or set measure.sensitivity to false")
         return self
 
     @model_validator(mode="after")

@@ -49,11 +49,24 @@ def changes(evidence: Evidence) -> list[Change]:
     keys = dict.fromkeys((m.name, m.target) for subject in subjects for m in subject.measurements)
     keys |= dict.fromkeys((name, "") for name in ("params", "macs") if not any(key[0] == name for key in keys))
     pairs = ((key, [find(subject, evidence, *key) for subject in reversed(subjects)]) for key in keys)
-    rows = [_change(name, target, before, after) for (name, target), (before, after) in pairs if before or after]
+    rows = [_change(*key, before, after) for key, (before, after) in pairs if before or after]
+    rows = _unknown_once(rows)
     judged = [
         _paired(row, evidence.paired) if evidence.paired and row.metric in ACCURACY_NAMES else row for row in rows
     ]
     return sorted(judged, key=lambda row: row.metric != quality(evidence))
+
+
+def _unknown_once(rows: list[Change]) -> list[Change]:
+    """Without the rows that say a second time that nothing is known, for the same reason."""
+    seen: set[str] = set()
+    kept = []
+    for row in rows:
+        silent = row.source == "unknown" and row.before in ("unknown", "–")
+        if not silent or row.method not in seen:
+            kept.append(row)
+        seen |= {row.method} if silent else set()
+    return kept
 
 
 def _paired(row: Change, outcomes: PairedOutcomes) -> Change:

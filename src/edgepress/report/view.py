@@ -162,9 +162,15 @@ def refusals(evidence: Evidence) -> list[RefusalRecord]:
 
 
 def energies(evidence: Evidence) -> list[tuple[str, Measurement]]:
-    """(subject, measurement) of every energy, unknown ones included."""
-    subjects = (evidence.baseline, evidence.compressed)
-    return [(s.name, m) for s in subjects for m in s.measurements if m.unit in ("mJ", "J", "uJ") or "energy" in m.name]
+    """(subject, measurement) of every energy; what is unknown for the same reason is said once."""
+    rows: list[tuple[str, Measurement]] = []
+    for subject in (evidence.baseline, evidence.compressed):
+        for m in subject.measurements:
+            if m.unit not in ("mJ", "J", "uJ") and "energy" not in m.name:
+                continue
+            if m.value is not None or not any(m.reason == other.reason for _, other in rows):
+                rows.append((subject.name if m.value is not None else "both", m))
+    return rows
 
 
 def pareto_points(evidence: Evidence, cost: str) -> list[Point]:

@@ -1,7 +1,7 @@
 """The task's metric of a network on a data set."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,9 +26,24 @@ def evaluate_module(
     module: Callable[..., Any], data: Samples, task: Task, *, batch_size: int = 256, device: str = "cpu"
 ) -> float:
     """As `evaluate`, of anything callable."""
+    pairs = ((batch, first(module(*batch.inputs))) for batch in _batches(data, batch_size, device))
+    return _metric(pairs, data, task, device)
+
+
+@torch.no_grad()
+def evaluate_outputs(outputs: Tensor, data: Samples, task: Task, *, batch_size: int = 256) -> float:
+    """As `evaluate`, of outputs (N, ...) that a network once gave for `data`."""
+    return _metric(zip(_batches(data, batch_size, "cpu"), outputs.split(batch_size), strict=True), data, task, "cpu")
+
+
+class _Batch(NamedTuple):
+    inputs: tuple[Tensor, ...]
+    targets: Tensor | None
+
+
+def _metric(pairs: Iterable[tuple[_Batch, Tensor]], data: Samples, task: Task, device: str) -> float:
     metric = None
-    for inputs, targets in _batches(data, batch_size, device):
-        outputs = first(module(*inputs))
+    for (inputs, targets), outputs in pairs:
         truth = task.truth(inputs, targets)
         if truth is None:
             raise UserError(f"cannot measure {task.metric}", found="data without targets", expected="targets",
@@ -41,8 +56,8 @@ def evaluate_module(
     return float(metric.compute())
 
 
-def _batches(data: Samples, size: int, device: str) -> Iterator[tuple[tuple[Tensor, ...], Tensor | None]]:
+def _batches(data: Samples, size: int, device: str) -> Iterator[_Batch]:
     for start in range(0, len(data), size):
         rows = slice(start, start + size)
         targets = None if data.targets is None else data.targets[rows].to(device)
-        yield tuple(t[rows].to(device) for t in data.inputs), targets
+        yield _Batch(tuple(t[rows].to(device) for t in data.inputs), targets)
