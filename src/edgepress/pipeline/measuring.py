@@ -3,6 +3,7 @@ turns, memory in fresh processes, size, and the difference of each hop from the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydantic import Field
 
 from edgepress.analysis.costs import node_costs
 from edgepress.data.dataset import Dataset
+from edgepress.errors import UserError
 from edgepress.ir import Program
 from edgepress.measure import environment
 from edgepress.measure.energy import measure_session_energy
@@ -217,7 +219,10 @@ class _Visit:
 
         def value_on(rows: np.ndarray) -> float:
             part = dataset.subset(torch.from_numpy(rows))
-            return evaluate_outputs(outputs[rows], part, task)
+            try:
+                return evaluate_outputs(outputs[rows], part, task)
+            except UserError:  # a part may lack one of two classes
+                return math.nan
 
         value = evaluate_outputs(outputs, dataset, task)
         return Measurement(
