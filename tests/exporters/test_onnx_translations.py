@@ -44,7 +44,7 @@ IMAGE: dict[str, Function] = {
     "topk": lambda x: tuple(x.topk(2, 3)),
     "cumsum": lambda x: x.cumsum(2),
     "global max": lambda x: (F.adaptive_max_pool2d(x, 1), F.adaptive_max_pool1d(x[:, :, 0], 1)),
-    "squeeze": lambda x: (x[:, :1].squeeze(1), x[:, :1, :, :1].squeeze((1, 3)), x.squeeze(1)),
+    "squeeze": lambda x: (x[:, :1].squeeze(1), x[:, :1, :, :1].squeeze((1, 3)), x.squeeze(1), x[:, :1].squeeze()),
     "stack": lambda x: torch.stack([x, x.flip(1)], 2),
     "unbind": lambda x: torch.cat(x.unbind(1), 1),
     "narrow": lambda x: (x.narrow(2, 1, 3), x.narrow(3, -2, 2), x.narrow(3, -3, 2)),

@@ -10,6 +10,7 @@ import onnx
 from edgepress.errors import UserError
 from edgepress.exporters.onnx_carry import carry_integers
 from edgepress.exporters.onnx_graph import GraphBuilder, NotTranslated, output_nodes
+from edgepress.exporters.onnx_low_bits import PACKED_SINCE, axes_as_inputs, pack_low_bits
 from edgepress.exporters.onnx_table import translate
 from edgepress.ir.program import Program
 from edgepress.passes.drop_identity import drop_identity
@@ -17,6 +18,8 @@ from edgepress.passes.fold_batchnorm import fold_batchnorm
 from edgepress.passes.store_integers import store_integers
 
 OPSET = 17  # the lowest with LayerNormalization; understood by runtimes since 2022
+OPSETS = range(13, 26)
+BLOCKS_SINCE = 21  # DequantizeLinear with block_size
 
 
 @dataclass(frozen=True)
@@ -37,18 +40,23 @@ def export_onnx(
 ) -> OnnxArtifact:
     """Write `program` to `path`. Equal programs give equal bytes.
 
-    Batch norms are folded, dropout is dropped and quantized weights are stored as integers. Operators without a
-    translation of ours go through `torch.onnx`.
+    Batch norms are folded, dropout is dropped and quantized weights are stored as integers: in four bits from opset 21
+    on where they fit, in two from opset 25 on. Scales of blocks need opset 21 and raise a lower one to it. Operators
+    without a translation of ours go through `torch.onnx`.
 
     Raises:
         UserError: neither can translate the program, or the file cannot be written.
     """
-    if not 13 <= opset <= 17:
-        raise UserError(f"cannot write opset {opset}", found=str(opset), expected="13 to 17", fix=f"use {OPSET}")
+    if opset not in OPSETS:
+        raise UserError(f"cannot write opset {opset}", found=str(opset),
+                        expected=f"{OPSETS[0]} to {OPSETS[-1]}", fix=f"use {OPSET}")  # fmt: skip
+    opset = max(opset, BLOCKS_SINCE) if _has_blocks(program) else opset
     ready = store_integers(fold_batchnorm(drop_identity(program).program).program).program
     model, exporter = _model(ready, opset, metadata or {})
     if _target(program).startswith("onnxruntime"):
         model = carry_integers(model)
+    if opset >= PACKED_SINCE[4]:
+        model = pack_low_bits(model)
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString(deterministic=True)
     _write(path, content)
@@ -67,7 +75,8 @@ def build_model(program: Program, opset: int = OPSET, metadata: Mapping[str, str
         translate(builder, node)
     for node, name in zip(output_nodes(program), program.output_names, strict=True):
         builder.emit("Identity", [builder.name(node)], out=name)
-    return _without_identities(builder.model(opset, metadata or {}))
+    model = _without_identities(builder.model(opset, metadata or {}))
+    return axes_as_inputs(model) if opset >= 18 else model
 
 
 def _model(program: Program, opset: int, metadata: Mapping[str, str]) -> tuple[onnx.ModelProto, str]:
@@ -95,6 +104,12 @@ def _without_identities(model: onnx.ModelProto) -> onnx.ModelProto:
             makers[target] = makers[source]
             graph.node.remove(node)
     return model
+
+
+def _has_blocks(program: Program) -> bool:
+    """Whether weights of the program have scales for blocks of their rows."""
+    plan = program.plans.get("quantize")
+    return isinstance(plan, Mapping) and any(weight.get("block") for weight in plan.get("weights", ()))
 
 
 def _target(program: Program) -> str:

@@ -168,8 +168,10 @@ class GraphBuilder:
         read = {name for node in nodes for name in node.input}
         weights = [tensor for name, tensor in self.initializers.items() if name in read | {*self.program.output_names}]
         graph = helper.make_graph(nodes, "edgepress", list(self._inputs()), list(self._outputs()), weights)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="edgepress")
-        model.ir_version = helper.find_min_ir_version_for(list(model.opset_import))
+        versions = [helper.make_opsetid("", opset)]
+        versions += [helper.make_opsetid(domain, 1) for domain in sorted({n.domain for n in nodes} - {""})]
+        model = helper.make_model(graph, opset_imports=versions, producer_name="edgepress")
+        model.ir_version = helper.find_min_ir_version_for(list(model.opset_import), True)
         for key, value in sorted(metadata.items()):
             entry = model.metadata_props.add()
             entry.key, entry.value = key, value

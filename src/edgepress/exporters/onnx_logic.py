@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch.fx import Node
 
 from edgepress.exporters.onnx_graph import GraphBuilder, NotTranslated, to_numpy
@@ -18,7 +19,8 @@ def _compare(op: str) -> Translation:
         if len(types) > 1:
             raise NotTranslated(f"{node.target} of different types")
         like = types.pop()
-        names = [g.name(a) if isinstance(a, Node) else g.scalar(a, like) for a in node.args[:2]]
+        pair: list[Any] = list(node.args[:2])
+        names = [g.name(a) if isinstance(a, Node) else g.scalar(a, like) for a in pair]
         g.emit(op, names, out=out)
 
     return rule
@@ -129,6 +131,12 @@ def _rand(g: GraphBuilder, node: Node, out: str) -> None:
     g.emit("RandomUniformLike", [zeros], out=out)
 
 
+def _zeros(g: GraphBuilder, node: Node, out: str) -> None:
+    if node.meta["val"].dtype != torch.float32:
+        raise NotTranslated("zeros of another type than float32")
+    g.emit("ConstantOfShape", [g.sizes(arg(node, 0))], out=out)
+
+
 def _global_max_pool(g: GraphBuilder, node: Node, out: str) -> None:
     """adaptive_max_pool to one value; its second result, the positions, has no place in ONNX."""
     if any(size != 1 for size in arg(node, 1)):
@@ -145,7 +153,7 @@ LOGIC: Mapping[str, Translation] = {
     "aten.sum.dim_IntList": _sum, "aten.amax": _extreme_along("ReduceMax"), "aten.amin": _extreme_along("ReduceMin"),
     "aten.narrow": _narrow, "aten.squeeze.dims": _squeeze, "aten.squeeze.dim": _squeeze,
     "aten.index_select": _index_select, "aten.index_put": _index_put, "aten.prelu": _prelu, "aten.argmax": _argmax,
-    "aten.rand": _rand, "aten.instance_norm": _instance_norm,
+    "aten.rand": _rand, "aten.zeros": _zeros, "aten.instance_norm": _instance_norm,
     "aten.adaptive_max_pool1d": _global_max_pool, "aten.adaptive_max_pool2d": _global_max_pool,
     "aten.round": unary("Round"), "aten.floor": unary("Floor"), "aten.ceil": unary("Ceil"),
     "aten.sign": unary("Sign"), "aten.reciprocal": unary("Reciprocal"), "aten.erf": unary("Erf"),

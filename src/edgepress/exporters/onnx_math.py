@@ -150,15 +150,6 @@ def _log_softmax(g: GraphBuilder, node: Node, out: str) -> None:
     g.emit("LogSoftmax", [g.name(arg(node, 0))], out=out, axis=arg(node, 1))
 
 
-def _prelu(g: GraphBuilder, node: Node, out: str) -> None:
-    """The slope has one value per channel: (C) -> (C, 1, ...)."""
-    source, slope = arg(node, 0), arg(node, 1)
-    name = g.name(slope)
-    if rank(source) > 2:
-        name = g.emit("Reshape", [name, g.integers([-1, *[1] * (rank(source) - 2)])])
-    g.emit("PRelu", [g.name(source), name], out=out)
-
-
 def _gelu(g: GraphBuilder, node: Node, out: str) -> None:
     """The exact form as ever; the other: 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), Hendrycks, Gimpel 2016."""
     if node.kwargs.get("approximate", "none") == "none":
@@ -245,16 +236,6 @@ def _norm(g: GraphBuilder, node: Node, out: str) -> None:
     g.emit(op, [g.name(arg(node, 0))], out=out, axes=axes_of(node, 2, arg(node, 0)), keepdims=int(arg(node, 3, False)))
 
 
-def _global_max(g: GraphBuilder, node: Node, out: str) -> None:
-    wanted = arg(node, 1)
-    if any(size != 1 for size in (wanted if isinstance(wanted, list | tuple) else [wanted])):
-        raise NotTranslated("adaptive maximum pooling to more than one value")
-    if len(node.users) > 1 or any(arg(user, 1) != 0 for user in node.users if op_name(user) == "getitem"):
-        raise NotTranslated("positions of an adaptive maximum pooling")
-    several = not isinstance(node.meta["val"], torch.Tensor)
-    g.emit("GlobalMaxPool", [g.name(arg(node, 0))], out=f"{out}_0" if several else out)
-
-
 COMPARISONS = {"eq": "Equal", "lt": "Less", "le": "LessOrEqual", "gt": "Greater", "ge": "GreaterOrEqual"}
 UNARY = {
     "reciprocal": "Reciprocal", "erf": "Erf", "sin": "Sin", "cos": "Cos", "tan": "Tan", "atan": "Atan", "asin": "Asin",
@@ -278,7 +259,7 @@ MATH: Mapping[str, Translation] = {
     "aten.add.Scalar": _scaled("Add"), "aten.sub.Scalar": _scaled("Sub"), "aten.mul.Scalar": _arithmetic("Mul"),
     "aten.div.Scalar": _arithmetic("Div"), "aten.rsub.Scalar": _reversed_difference,
     "aten.rsub.Tensor": _reversed_difference, "aten.div.Tensor_mode": _division_rounded,
-    "aten.rsqrt": _rsqrt, "aten.square": _square, "aten.log_softmax.int": _log_softmax, "aten.prelu": _prelu,
+    "aten.rsqrt": _rsqrt, "aten.square": _square, "aten.log_softmax.int": _log_softmax,
     "aten.gelu": _gelu, "aten.mish": _mish,
     "aten.sum.dim_IntList": _reduction("ReduceSum", axes_as_input=True),
     "aten.sum": _reduction("ReduceSum", axes_as_input=True), "aten.prod.dim_int": _reduction("ReduceProd"),
@@ -287,6 +268,5 @@ MATH: Mapping[str, Translation] = {
     "aten.argmax": _position("ArgMax"), "aten.argmin": _position("ArgMin"),
     "aten.max.dim": _extreme("ReduceMax", "ArgMax"), "aten.min.dim": _extreme("ReduceMin", "ArgMin"),
     "aten.topk": _topk, "aten.argsort": _order, "aten.sort": _order, "aten.cumsum": _cumulated,
-    "aten.adaptive_max_pool1d": _global_max, "aten.adaptive_max_pool2d": _global_max,
 }  # fmt: skip
 """ATen operator -> translation."""

@@ -16,6 +16,7 @@ from edgepress.ir.text import op_name
 
 Translation = Callable[[GraphBuilder, Node, str], None]
 QUANTIZED = {"quantized_decomposed.dequantize_per_tensor", "quantized_decomposed.dequantize_per_channel"}
+IN_BLOCKS = "quantized_decomposed.dequantize_per_channel_group"
 
 
 def arg(node: Node, position: int, default: Any = None) -> Any:
@@ -94,7 +95,8 @@ def _transposed_convolution(g: GraphBuilder, node: Node, out: str) -> None:
 
 
 def _linear(g: GraphBuilder, node: Node, out: str) -> None:
-    if arg(node, 2) is not None and (rank(arg(node, 0)) == 2 or _is_quantized(node)):
+    plain = rank(arg(node, 0)) == 2 and op_name(arg(node, 1)) != IN_BLOCKS
+    if arg(node, 2) is not None and (plain or _is_quantized(node)):
         _gemm(g, node, out)
         return
     bias = arg(node, 2)
@@ -121,12 +123,21 @@ def _gemm(g: GraphBuilder, node: Node, out: str) -> None:
     g.emit("Reshape", [g.emit("Gemm", [rows, *names[1:]], transB=1), g.target_shape(node)], out=out)
 
 
+def _blocks(g: GraphBuilder, node: Node, out: str) -> None:
+    """A matrix (rows, columns) with scales (rows, columns / block); linear layers take it transposed instead."""
+    scales = g.tensor(arg(node, 1))
+    if scales is None:
+        raise NotTranslated("scales that are computed")
+    names = [g.name(arg(node, 0)), g.constant(to_numpy(scales), "s")]
+    g.emit("DequantizeLinear", names, out=out, axis=1, block_size=arg(node, 6))
+
+
 def _transposed_weight(g: GraphBuilder, weight: Any) -> str:
     """(out, in) -> (in, out), on the stored tensor where there is one."""
     tensor = g.tensor(weight)
     if tensor is not None:
         return g.constant(to_numpy(tensor).T, f"{weight.name}_t")
-    stored = g.tensor(weight.args[0]) if op_name(weight) in QUANTIZED else None
+    stored = g.tensor(weight.args[0]) if op_name(weight) in (*QUANTIZED, IN_BLOCKS) else None
     if stored is None:
         return g.emit("Transpose", [g.name(weight)], perm=[1, 0])
     array = g.constant(to_numpy(stored).T, f"{weight.args[0].name}_t")
@@ -138,6 +149,9 @@ def _transposed_weight(g: GraphBuilder, weight: Any) -> str:
         return g.emit("DequantizeLinear", [array, scale, zero])
     scales, zeros = g.tensor(weight.args[1]), g.tensor(weight.args[2])
     assert scales is not None and zeros is not None
+    if op_name(weight) == IN_BLOCKS:  # (rows, blocks) -> (blocks, rows), along with the weight
+        return g.emit("DequantizeLinear", [array, g.constant(to_numpy(scales).T, "s")], axis=0,
+                      block_size=weight.args[6])  # fmt: skip
     names = [array, g.constant(to_numpy(scales), "s"), g.constant(_zero(zeros, weight.args[6]))]
     return g.emit("DequantizeLinear", names, axis=1 - weight.args[3])
 
@@ -345,6 +359,13 @@ def _split(g: GraphBuilder, node: Node, out: str) -> None:
     g.emit("Split", [g.name(arg(node, 0)), g.integers([int(s) for s in sizes])], out=parts, axis=axis)
 
 
+def _unbind(g: GraphBuilder, node: Node, out: str) -> None:
+    axis = arg(node, 1, 0) % rank(node.args[0])
+    for index in range(len(node.meta["val"])):
+        which = g.constant(np.asarray(index, np.int64))
+        g.emit("Gather", [g.name(arg(node, 0)), which], out=f"{out}_{index}", axis=axis)
+
+
 def _item(g: GraphBuilder, node: Node, out: str) -> None:
     g.names[node] = f"{g.name(arg(node, 0))}_{arg(node, 1)}"
 
@@ -392,8 +413,6 @@ def _upsample(g: GraphBuilder, node: Node, out: str) -> None:
 
 def _attention(g: GraphBuilder, node: Node, out: str) -> None:
     """softmax(Q K^T / sqrt(d) + mask) V."""
-    if arg(node, 5, False):
-        raise NotTranslated("causal attention")
     query, key, value, mask = (arg(node, i) for i in range(4))
     width = int(query.meta["val"].shape[-1])
     factor: Any = node.kwargs.get("scale") or 1.0 / math.sqrt(width)
@@ -405,7 +424,17 @@ def _attention(g: GraphBuilder, node: Node, out: str) -> None:
         if mask.meta["val"].dtype == torch.bool:
             raise NotTranslated("attention with a boolean mask")
         scores = g.emit("Add", [scores, g.name(mask)])
+    if arg(node, 5, False):
+        scores = g.emit("Add", [scores, g.constant(_later(query, key))])
     g.emit("MatMul", [g.emit("Softmax", [scores], axis=-1), g.name(value)], out=out)
+
+
+def _later(query: Node, key: Node) -> np.ndarray[Any, Any]:
+    """0 where a query may look, -inf at all later keys."""
+    sizes = query.meta["val"].shape[-2], key.meta["val"].shape[-2]
+    if not all(isinstance(s, int) for s in sizes):
+        raise NotTranslated("causal attention over a free number of positions")
+    return np.triu(np.full(sizes, -np.inf, np.float32), 1)
 
 
 def _cast(g: GraphBuilder, node: Node, out: str) -> None:
@@ -426,6 +455,7 @@ TRANSLATIONS: Mapping[str, Translation] = {
     "quantized_decomposed.dequantize_per_tensor": _quantize("DequantizeLinear"),
     "quantized_decomposed.quantize_per_channel": _quantize_per_channel("QuantizeLinear"),
     "quantized_decomposed.dequantize_per_channel": _quantize_per_channel("DequantizeLinear"),
+    IN_BLOCKS: _blocks,
     **{f"aten.conv{d}d": _convolution for d in (1, 2, 3)},
     **{f"aten.conv{d}d.padding": _convolution for d in (1, 2, 3)},
     "aten.conv_transpose1d": _transposed_convolution,
@@ -452,6 +482,7 @@ TRANSLATIONS: Mapping[str, Translation] = {
     "aten.split.Tensor": _split,
     "aten.split_with_sizes": _split,
     "aten.chunk": _split,
+    "aten.unbind.int": _unbind,
     "getitem": _item,
     "aten.slice.Tensor": _slice, "aten.select.int": _select, "aten.pad": _pad, "aten.constant_pad_nd": _pad,
     "aten.unsqueeze": _unsqueeze, "aten.expand": _expand, "aten.upsample_nearest2d.vec": _upsample,

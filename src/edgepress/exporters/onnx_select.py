@@ -16,10 +16,20 @@ from edgepress.ir.text import op_name
 
 
 def _squeeze(g: GraphBuilder, node: Node, out: str) -> None:
-    """Those of the axes that have size 1; a free size is not 1."""
+    """Every axis of size 1; a free size is not 1."""
     source = arg(node, 0)
-    axes = [a for a in axes_of(node, 1, source) if source.meta["val"].shape[a] == 1]
+    axes = [axis for axis, size in enumerate(source.meta["val"].shape) if isinstance(size, int) and size == 1]
     g.emit("Squeeze", [g.name(source), g.integers(axes)], out=out) if axes else same(g, node, out)
+
+
+def _narrow(g: GraphBuilder, node: Node, out: str) -> None:
+    axis, start, length = (arg(node, i) for i in (1, 2, 3))
+    if not isinstance(start, int) or not isinstance(length, int):
+        raise NotTranslated("a slice with computed bounds")
+    # A start below zero counts from the end, where start + length may be 0: the last element, not the first.
+    end = start + length if start >= 0 or start + length < 0 else 2**63 - 1
+    bounds = [g.integers([v]) for v in (start, end, int(axis) % rank(node))]
+    g.emit("Slice", [g.name(arg(node, 0)), *bounds], out=out)
 
 
 def _stack(g: GraphBuilder, node: Node, out: str) -> None:
@@ -34,20 +44,6 @@ def _unbind(g: GraphBuilder, node: Node, out: str) -> None:
     source, axis = g.name(arg(node, 0)), int(arg(node, 1, 0)) % rank(arg(node, 0))
     for index in range(len(node.meta["val"])):
         g.emit("Gather", [source, g.constant(np.asarray(index, np.int64))], out=f"{out}_{index}", axis=axis)
-
-
-def _narrow(g: GraphBuilder, node: Node, out: str) -> None:
-    axis, start, length = (arg(node, i) for i in (1, 2, 3))
-    if not isinstance(start, int) or not isinstance(length, int):
-        raise NotTranslated("a slice with computed bounds")
-    # A start below zero counts from the end, where start + length may be 0: the last element, not the first.
-    end = start + length if start >= 0 or start + length < 0 else 2**63 - 1
-    bounds = [g.integers([v]) for v in (start, end, int(axis) % rank(node))]
-    g.emit("Slice", [g.name(arg(node, 0)), *bounds], out=out)
-
-
-def _index_select(g: GraphBuilder, node: Node, out: str) -> None:
-    g.emit("Gather", [g.name(arg(node, 0)), g.name(arg(node, 2))], out=out, axis=arg(node, 1))
 
 
 def _gather(g: GraphBuilder, node: Node, out: str) -> None:
@@ -126,16 +122,6 @@ def _arange(g: GraphBuilder, node: Node, out: str) -> None:
 # -- layers --------------------------------------------------------------------------------------------------------
 
 
-def _instance_norm(g: GraphBuilder, node: Node, out: str) -> None:
-    source, gamma, beta = (arg(node, i) for i in range(3))
-    if arg(node, 5) is False:
-        raise NotTranslated("instance normalization with stored statistics")
-    channels = int(source.meta["val"].shape[1])
-    scale = g.constant(np.ones(channels, np.float32)) if gamma is None else g.name(gamma)
-    shift = g.constant(np.zeros(channels, np.float32)) if beta is None else g.name(beta)
-    g.emit("InstanceNormalization", [g.name(source), scale, shift], out=out, epsilon=float(arg(node, 7)))
-
-
 def _group_norm(g: GraphBuilder, node: Node, out: str) -> None:
     """Instance normalization of the groups, then scale and shift per channel (Wu and He 2018, section 3)."""
     source, groups, gamma, beta = (arg(node, i) for i in range(4))
@@ -171,15 +157,15 @@ def _linear_upsampling(g: GraphBuilder, node: Node, out: str) -> None:
 
 
 SELECT: Mapping[str, Translation] = {
-    "aten.squeeze.dims": _squeeze, "aten.squeeze": _squeeze, "aten.stack": _stack, "aten.narrow": _narrow,
-    "aten.unbind.int": _unbind, "aten.index_select": _index_select, "aten.gather": _gather, "aten.index.Tensor": _index,
+    "aten.squeeze": _squeeze, "aten.narrow": _narrow, "aten.stack": _stack,
+    "aten.unbind.int": _unbind, "aten.gather": _gather, "aten.index.Tensor": _index,
     "aten.arange": _arange, "aten.arange.start": _arange, "aten.arange.start_step": _arange,
     "aten.lift_fresh_copy": same, "aten.flip": _flip, "aten.repeat": _repeat,
     "aten.zeros": _filled(0.0), "aten.ones": _filled(1.0),
     "aten.full": _filled(None), "aten.zeros_like": _filled_like(0.0), "aten.ones_like": _filled_like(1.0),
     "aten.full_like": _filled_like(None), "aten.rand": _random("RandomUniformLike"),
     "aten.randn": _random("RandomNormalLike"), "aten.feature_dropout": same,
-    "aten.instance_norm": _instance_norm, "aten.group_norm": _group_norm, "aten.pixel_shuffle": _pixel_shuffle,
+    "aten.group_norm": _group_norm, "aten.pixel_shuffle": _pixel_shuffle,
     "aten.upsample_bilinear2d.vec": _linear_upsampling, "aten.upsample_linear1d.vec": _linear_upsampling,
     "aten.upsample_bicubic2d.vec": _linear_upsampling,
 }  # fmt: skip

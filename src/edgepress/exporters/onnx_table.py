@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch.fx import Node
 
+from edgepress.exporters.onnx_dynamic import DYNAMIC, is_dynamic
 from edgepress.exporters.onnx_graph import GraphBuilder, NotTranslated
 from edgepress.exporters.onnx_logic import LOGIC
 from edgepress.exporters.onnx_math import MATH
@@ -22,7 +23,7 @@ def translate(builder: GraphBuilder, node: Node) -> None:
     Raises:
         NotTranslated: no translation for the operator or this form of it.
     """
-    rule = TABLE.get(op_name(node))
+    rule = (DYNAMIC if is_dynamic(builder, node) else TABLE).get(op_name(node))
     if rule is None:
         raise NotTranslated(op_name(node))
     out = builder.fresh(node.name)

@@ -72,7 +72,10 @@ def _last_placeholder(editor: Editor) -> Node:
 
 
 def _quantize_weight(editor: Editor, program: Program, point: WeightPoint) -> None:
-    pair = _pair(editor, program, point.tensor, point.scales, point.axis, point.grid, suffix="")
+    if point.block is None:
+        pair = _pair(editor, program, point.tensor, point.scales, point.axis, point.grid, suffix="")
+    else:
+        pair = _pair_of_blocks(editor, program, point, point.block)
     for name in point.nodes:
         editor.replace_input(editor.node(name), _placeholder(editor, program, point.tensor), pair)
 
@@ -102,6 +105,24 @@ def _pair(
         scale = editor.add_tensor(f"{tensor}{suffix}_scale", torch.tensor(scales, dtype=torch.float32))
         zero = editor.add_tensor(f"{tensor}{suffix}_zero_point", torch.zeros(len(scales), dtype=torch.int64))
         settings = (scale, zero, axis, grid.low, grid.high, dtype)
+    return _at_the_start(editor, source, ops, settings)
+
+
+def _pair_of_blocks(editor: Editor, program: Program, point: WeightPoint, block: int) -> Node:
+    """The same for a matrix with scales of shape (rows, columns / block)."""
+    source, dtype = _placeholder(editor, program, point.tensor), DTYPES[point.grid.dtype]
+    scales = torch.tensor(point.scales, dtype=torch.float32).reshape(editor.state[point.tensor].shape[0], -1)
+    scale = editor.add_tensor(f"{point.tensor}_scale", scales)
+    zero = editor.add_tensor(f"{point.tensor}_zero_point", torch.zeros(scales.shape, dtype=torch.int32))
+    settings = (scale, zero, point.grid.low, point.grid.high, dtype, block)
+    ops = (qd.quantize_per_channel_group.default, qd.dequantize_per_channel_group.default)
+    return _at_the_start(editor, source, ops, settings, (torch.float32,))
+
+
+def _at_the_start(
+    editor: Editor, source: Node, ops: Sequence[Any], settings: tuple[Any, ...], more: tuple[Any, ...] = ()
+) -> Node:
+    """Both nodes before all others; `more` are arguments of the second one alone."""
     first = next(n for n in editor.graph.nodes if n.op != "placeholder")
     quantize = editor.call(ops[0], (source, *settings), before=first, name=f"{source.name}_q")
-    return editor.call(ops[1], (quantize, *settings), after=quantize, name=f"{source.name}_dq")
+    return editor.call(ops[1], (quantize, *settings, *more), after=quantize, name=f"{source.name}_dq")

@@ -32,6 +32,10 @@ def learn_scales(program: Program) -> PassResult:
         UserError: the program carries no calibrated plan.
     """
     plan = plan_of(program)
+    blocks = next((w.tensor for w in plan.weights if w.block), "")
+    if blocks:
+        raise UserError("scales of blocks cannot be trained", found=f"blocks in {blocks}",
+                        expected="one scale per channel or tensor", fix="quantize without weight_block")  # fmt: skip
     editor = Editor(strip_quantization(program).program)
     scales: dict[str, tuple[Node, Node]] = {}
     for point in plan.activations:

@@ -11,7 +11,11 @@ from edgepress.ir.edit import Editor
 from edgepress.ir.program import PassResult, Program
 
 qd = torch.ops.quantized_decomposed
-QUANTIZE = (qd.quantize_per_tensor.default, qd.quantize_per_channel.default)
+QUANTIZE = (
+    qd.quantize_per_tensor.default,
+    qd.quantize_per_channel.default,
+    qd.quantize_per_channel_group.default,
+)
 
 
 def store_integers(program: Program) -> PassResult:

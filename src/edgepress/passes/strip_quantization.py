@@ -13,6 +13,8 @@ HANDS_ON = (
     qd.dequantize_per_tensor.default,
     qd.quantize_per_channel.default,
     qd.dequantize_per_channel.default,
+    qd.quantize_per_channel_group.default,
+    qd.dequantize_per_channel_group.default,
     torch.ops.edgepress.learned_quantize.default,
 )
 

@@ -18,7 +18,8 @@ from edgepress.measure import environment
 from edgepress.measure.record import Evidence, StepRecord
 from edgepress.pipeline.bench import Bench, Reporter
 from edgepress.pipeline.best import is_better
-from edgepress.pipeline.evidence import assemble, data_notes, step_record
+from edgepress.pipeline.evidence import assemble, data_notes, loss_notes, step_record
+from edgepress.pipeline.guarding import latency_on, slower_notes
 from edgepress.pipeline.measuring import Candidate, Measured, measure
 from edgepress.pipeline.model import import_model
 from edgepress.pipeline.preprocessing import placed, preprocess_note
@@ -35,6 +36,7 @@ from edgepress.train import tasks
 from edgepress.train.randomness import reproducible
 
 PROGRAM, RECORD, EVIDENCE, RESOLVED = "program", "record.json", "evidence.json", "recipe.resolved.yaml"
+SLOWER = "slower.json"
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,9 @@ class _Run:
         for kind, config in self._steps:
             stage = self._perform(kind, config, stage)
         measured = self._measure(stage)
+        losses = loss_notes(stage.records, self._bench.task)
         evidence = assemble(
-            self._recipe, measured, stage.records, command=sys.argv, notes=[*self._notes, *self._store.notes]
+            self._recipe, measured, stage.records, command=sys.argv, notes=[*self._notes, *self._store.notes, *losses]
         )
         self._store.put(EVIDENCE, evidence.model_dump_json(indent=1) + "\n")
         return RunOutcome(self._store.root, evidence)
@@ -222,9 +225,20 @@ class _Run:
             with slot.write() as folder:
                 measured = measure(self._bench, settings, *pair)
                 (folder / RECORD).write_text(measured.model_dump_json(indent=1) + "\n")
+                (folder / SLOWER).write_text(json.dumps(self._slower(measured, *pair)))
         names = ", ".join(target.name for target in self._bench.targets)
         self._bench.reporter.result(f"on {names}", reused=reused, seconds=time.perf_counter() - started)
+        self._notes += json.loads((slot.path / SLOWER).read_text())
         return Measured.model_validate_json((slot.path / RECORD).read_bytes())
+
+    def _slower(self, measured: Measured, baseline: Candidate, compressed: Candidate) -> list[str]:
+        """Why integers are not faster than float, where they are not."""
+        target = self._bench.target.name
+        pair = [latency_on(subject.measurements, target) for subject in (measured.baseline, measured.compressed)]
+        if None in pair:
+            return []
+        programs, artifacts = (baseline.program, compressed.program), (baseline.artifact, compressed.artifact)
+        return list(slower_notes(*programs, artifacts, (pair[0], pair[1]), self._bench))
 
     def _key(self, config: StepConfig, stage: Stage) -> dict[str, object]:
         """Everything that decides a step's result."""
@@ -256,7 +270,7 @@ def _export_settings(steps: Sequence[tuple[str, StepConfig]]) -> StepConfig:
 
 def _check_changed(kind: str, result: StepResult) -> None:
     """A step that changed nothing fails: a compressed model that is the original helps nobody."""
-    if result.changed:
+    if result.changed or result.declined:
         return
     reasons = "; ".join(str(refusal) for refusal in result.refusals[:3])
     raise UserError(

@@ -9,7 +9,7 @@ from edgepress.errors import UserError
 from edgepress.ir.program import Program
 from edgepress.ir.quant_plan import ActivationPoint, BiasPoint, QuantPlan, WeightPoint
 from edgepress.quantize.observers import OBSERVERS, Extremes, NotFinite
-from edgepress.quantize.qparams import affine, channel_view, weight_scales
+from edgepress.quantize.qparams import affine, channel_view, point_scales
 from edgepress.quantize.watch import run_watched
 
 Batch = Sequence[torch.Tensor]
@@ -54,9 +54,14 @@ def observe(program: Program, plan: QuantPlan, batches: Iterable[Batch], observe
         looks = {p.node: partial(_look, seen[p.group], p.node, count) for p in open_points}
         run_watched(program, batch, looks)
     if not count:
-        raise UserError("no calibration data", found="0 batches", expected="at least one",
-                        fix="name a data source under `calibration`")  # fmt: skip
+        raise no_data()
     return seen
+
+
+def no_data() -> UserError:
+    """The error of a calibration without samples."""
+    return UserError("no calibration data", found="0 batches", expected="at least one",
+                     fix="name a data source under `calibration`")  # fmt: skip
 
 
 def _look(observer: Extremes, node: str, batch: int, value: torch.Tensor) -> None:
@@ -108,7 +113,7 @@ def scale_weights(program: Program, plan: QuantPlan, chosen: Mapping[str, torch.
     scales: dict[str, torch.Tensor] = {}
     for weight in plan.weights:
         given = (chosen or {}).get(weight.tensor)
-        plain = weight_scales(state[weight.tensor], weight.axis, weight.grid) if given is None else given
+        plain = point_scales(state[weight.tensor], weight) if given is None else given
         scales[weight.tensor] = _room_for_bias(program, plan, weight, plain, shared)
     weights = tuple(w.model_copy(update={"scales": _numbers(scales[w.tensor])}) for w in plan.weights)
     biases = tuple(_bias_scales(plan, b, scales[b.weight], shared) for b in plan.biases)

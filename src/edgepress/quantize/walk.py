@@ -55,3 +55,9 @@ class Walk:
             self._readers[source] -= 1
             if not self._readers[source] and source.op != "placeholder":
                 del self.values[source]
+
+    def recompute(self, node: Node, arguments: tuple[Any, ...]) -> None:
+        """Put another value in place of the one the walk has just computed: that of other arguments."""
+        keywords = map_arg(node.kwargs, lambda n: self.values[n])
+        with torch.no_grad():
+            self.values[node] = node.target(*arguments, **keywords)  # type: ignore[operator]

@@ -67,7 +67,8 @@ class Capability(Table):
     Attributes:
         name: as in recipes. runtime: which runtime it describes. source: where the facts come from.
         activation, weight: default formats. bias: `int32` on the accumulator's grid, or float.
-        rules: quantized operators. float_ops: operator -> why it stays float.
+        rules: quantized operators. dynamic_ops: operators that it quantizes with every input (see
+            `passes.mark_dynamic`). float_ops: operator -> why it stays float.
         saturates_16_bit: uint8 x int8 products are added in pairs in 16 bits and may saturate (x86 without VNNI).
     """
 
@@ -78,6 +79,7 @@ class Capability(Table):
     weight: Format
     bias: Literal["int32", "float"] = "int32"
     rules: tuple[Rule, ...]
+    dynamic_ops: tuple[str, ...] = ()
     float_ops: dict[str, str] = Field(default_factory=dict)
     saturates_16_bit: bool = False
 

@@ -37,6 +37,7 @@ class StepResult:
         summary: one line. facts: small numbers worth showing. refusals: what was not done, and why.
         plan: the decision in words, as `--dry-run` prints it.
         artifact: name of the file inside the step's folder that ships, "" if there is none.
+        declined: the step measured that nothing is gained and left the program alone, as the recipe asked.
     """
 
     program: Program
@@ -46,6 +47,7 @@ class StepResult:
     refusals: tuple[Refusal, ...] = ()
     plan: str = ""
     artifact: str = ""
+    declined: bool = False
 
 
 class Runner(Protocol):

@@ -17,5 +17,5 @@ class Export(StepConfig):
 
     kind: ClassVar[str] = "export"
     format: Literal["onnx", "c"] = "onnx"
-    opset: Annotated[int, Field(ge=13, le=17)] = 17
+    opset: Annotated[int, Field(ge=13, le=25)] = 17
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "model"
