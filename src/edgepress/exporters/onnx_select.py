@@ -156,7 +156,22 @@ def _linear_upsampling(g: GraphBuilder, node: Node, out: str) -> None:
            cubic_coeff_a=cubic)  # fmt: skip
 
 
+def _stored_grid(op: str) -> Translation:
+    """Quantize or dequantize with a scale that is a tensor of the program."""
+
+    def rule(g: GraphBuilder, node: Node, out: str) -> None:
+        scale, zero = g.tensor(arg(node, 1)), g.tensor(arg(node, 2))
+        if scale is None or zero is None:
+            raise NotTranslated("scales that are computed")
+        grid = (scale.float(), zero.to(arg(node, 5)))
+        g.emit(op, [g.name(arg(node, 0)), *(g.constant(to_numpy(value.reshape(()))) for value in grid)], out=out)
+
+    return rule
+
+
 SELECT: Mapping[str, Translation] = {
+    "quantized_decomposed.quantize_per_tensor.tensor": _stored_grid("QuantizeLinear"),
+    "quantized_decomposed.dequantize_per_tensor.tensor": _stored_grid("DequantizeLinear"),
     "aten.squeeze": _squeeze, "aten.narrow": _narrow, "aten.stack": _stack,
     "aten.unbind.int": _unbind, "aten.gather": _gather, "aten.index.Tensor": _index,
     "aten.arange": _arange, "aten.arange.start": _arange, "aten.arange.start_step": _arange,

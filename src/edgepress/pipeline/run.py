@@ -21,7 +21,7 @@ from edgepress.pipeline.best import is_better
 from edgepress.pipeline.evidence import assemble, data_notes, loss_notes, step_record
 from edgepress.pipeline.guarding import latency_on, slower_notes
 from edgepress.pipeline.measuring import Candidate, Measured, measure
-from edgepress.pipeline.model import import_model
+from edgepress.pipeline.model import import_model, without_grids
 from edgepress.pipeline.preprocessing import placed, preprocess_note
 from edgepress.pipeline.samples import open_samples
 from edgepress.pipeline.scoring import score
@@ -86,7 +86,9 @@ def set_up(recipe: Recipe, device: str, reporter: Reporter) -> Bench:
     targets = tuple(load_target(name) for name in recipe.targets)
     check_targets(recipe.budgets, targets)
     reporter.progress("importing the network")
-    original, data = placed(recipe, import_model(recipe.model))
+    imported = import_model(recipe.model)
+    pressed = any(item.kind != "export" for item in recipe.steps)
+    original, data = placed(recipe, without_grids(imported) if pressed else imported)
     wishes = [getattr(item.config, "samples", None) or 0 for item in recipe.steps]
     samples = open_samples(data, original, seed=recipe.seed, calibration=max([data.calibration.samples, *wishes]))
     return Bench(

@@ -357,6 +357,24 @@ def test_a_qoperator_file_is_a_fake_quantized_network(write: Write) -> None:
     assert (steps > 0.5).mean() < 0.02
 
 
+def test_layers_that_share_an_integer_bias_read_it_on_their_own_grids(write: Write) -> None:
+    def layer(x: str, scale: str, y: str) -> onnx.NodeProto:
+        return helper.make_node("QLinearConv", [x, scale, "zero", "w", "sw", "zw", "sy", "zero", "bias"], [y])
+
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s1", "zero"], ["q1"]),
+        helper.make_node("QuantizeLinear", ["x", "s2", "zero"], ["q2"]),
+        layer("q1", "s1", "y1"),
+        layer("q2", "s2", "y2"),
+        *(helper.make_node("DequantizeLinear", [f"y{i}", "sy", "zero"], [f"o{i}"]) for i in (1, 2)),
+    ]
+    weights = {"s1": np.float32(0.02), "s2": np.float32(0.05), "zero": np.uint8(128), "sy": np.float32(0.1),
+               "sw": np.float32(0.01), "zw": np.int8(0), "bias": np.array([900, -700], np.int32),
+               "w": RNG.integers(-90, 90, (2, 3, 1, 1)).astype(np.int8)}  # fmt: skip
+    path = write(nodes, {"x": (1, 3, 4, 4)}, ["o1", "o2"], weights)
+    check(path, to_module(path, dynamic="none"), {"x": floats(1, 3, 4, 4)})
+
+
 def test_qonnx_quantizers_keep_their_gradient(write: Write) -> None:
     nodes = [
         helper.make_node("Quant", ["w", "s", "z", "bits"], ["q"], domain="onnx.brevitas", signed=1, narrow=0),
