@@ -28,7 +28,7 @@ from edgepress.targets.capability import load_capability
 
 TARGET = "onnxruntime-x86"
 SHARE = 0.2
-CALIBRATION, HELD_OUT = 16, 8
+CALIBRATION, HELD_OUT = 8, 4
 AGREES = 1e-3
 
 Feeds = dict[str, np.ndarray]
@@ -74,7 +74,7 @@ class Pruned:
 def try_quantize(
     program: Program, samples: Callable[[int], Feeds], reference: Runner, kept: Sequence[int]
 ) -> Quantized:
-    """Post-training int8 for onnxruntime, calibrated with 16 samples.
+    """Post-training int8 for onnxruntime, calibrated with 8 samples.
 
     Args:
         samples: seed -> inputs of one sample. reference: the original file. kept: outputs that can be compared.

@@ -54,6 +54,7 @@ IMAGE: dict[str, Function] = {
     "flip": lambda x: x.flip((2, 3)),
     "repeat": lambda x: x[:, :, 0].repeat(1, 2, 1, 3),
     "fillings": lambda x: (torch.zeros_like(x) + x, x + torch.ones(6), torch.full_like(x, 2.5) * x),
+    "a scalar filled": lambda x: x + torch.full((), 2.5),
     "fillings of the batch": lambda x: x[:, 0, 0] + torch.zeros(x.shape[0], 6),
     "instance norm": lambda x: F.instance_norm(x),
     "group norm": lambda x: F.group_norm(x, 3, torch.arange(3.0), torch.arange(3.0)),
