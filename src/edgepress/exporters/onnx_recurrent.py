@@ -13,7 +13,7 @@ from edgepress.ir.text import op_name
 Array = np.ndarray[Any, Any]
 # Position in torch's order of each gate of ONNX: LSTM i f g o -> i o f c, GRU r z n -> z r h.
 EmitLayer = Callable[[GraphBuilder, str, list[list[Node]], list[str], list[str], str], None]
-GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2)}
+GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
 
 
 def _lstm(g: GraphBuilder, node: Node, out: str) -> None:
@@ -25,6 +25,17 @@ def _lstm(g: GraphBuilder, node: Node, out: str) -> None:
 def _gru(g: GraphBuilder, node: Node, out: str) -> None:
     """gru(input, h, weights, biases?, layers, dropout, train, both directions?, batch first?)."""
     stack(g, node, out, "GRU", [arg(node, 1)])
+
+
+def _rnn(activation: str) -> Translation:
+    """As `_gru`, with one gate."""
+
+    def emit(
+        g: GraphBuilder, value: str, cells: list[list[Node]], initial: list[str], results: list[str], bias: str
+    ) -> None:
+        _plain(g, "RNN", value, cells, initial, results, bias, activations=[activation] * len(cells))
+
+    return lambda g, node, out: stack(g, node, out, "RNN", [arg(node, 1)], emit)
 
 
 def stack(
@@ -98,13 +109,14 @@ def _layer(
 
 
 def _plain(
-    g: GraphBuilder, op: str, value: str, cells: list[list[Node]], initial: list[str], results: list[str], bias: str
-) -> None:
+    g: GraphBuilder, op: str, value: str, cells: list[list[Node]], initial: list[str], results: list[str], bias: str,
+    **more: Any,
+) -> None:  # fmt: skip
     order = GATES[op]
     stored = [g.constant(np.stack([gates(_array(g, cell[i]), order) for cell in cells]), "w") for i in (0, 1)]
     g.emit(op, [value, *stored, bias, "", *initial], out=results, hidden_size=int(_array(g, cells[0][1]).shape[1]),
            direction="bidirectional" if len(cells) == 2 else "forward",
-           linear_before_reset=1 if op == "GRU" else None)  # fmt: skip
+           linear_before_reset=1 if op == "GRU" else None, **more)  # fmt: skip
 
 
 def _array(g: GraphBuilder, value: Node) -> Array:
@@ -120,5 +132,8 @@ def gates(tensor: Array, order: Sequence[int]) -> Array:
     return np.concatenate([blocks[i] for i in order])
 
 
-RECURRENT: Mapping[str, Translation] = {"aten.lstm.input": _lstm, "aten.gru.input": _gru}
+RECURRENT: Mapping[str, Translation] = {
+    "aten.lstm.input": _lstm, "aten.gru.input": _gru, "aten.rnn_tanh.input": _rnn("Tanh"),
+    "aten.rnn_relu.input": _rnn("Relu"),
+}  # fmt: skip
 """ATen operator -> translation."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from edgepress.errors import UserError
 from edgepress.importers.pytorch import FactorySource, InputSpec, from_factory, from_pt2
 from edgepress.ir import Program, load
 from edgepress.ir.serde import MANIFEST
+from edgepress.passes.strip_quantization import strip_quantization
 from edgepress.recipe.model import ModelSource, Network
 
 
@@ -33,6 +35,13 @@ def import_network(source: Network) -> Program:
     if source.huggingface is not None:
         return _from_huggingface(source)
     return from_factory(_factory_source(source))
+
+
+def without_grids(program: Program) -> Program:
+    """The float network that an already quantized one approximates: what can be pruned, trained and quantized anew."""
+    result = strip_quantization(program)
+    note = "the grids that the file brought along were taken out"
+    return replace(result.program, history=(*result.program.history, note)) if result.changed else program
 
 
 def open_program(path: Path) -> Program:

@@ -23,7 +23,7 @@ from edgepress.pipeline.candidate import Candidate, shown_files
 from edgepress.pipeline.evidence import assemble, data_notes, loss_notes, step_record
 from edgepress.pipeline.guarding import latency_on, slower_notes
 from edgepress.pipeline.measuring import Measured, measure
-from edgepress.pipeline.model import import_model
+from edgepress.pipeline.model import import_model, without_grids
 from edgepress.pipeline.networks import import_networks
 from edgepress.pipeline.preprocessing import placed, preprocess_note
 from edgepress.pipeline.samples import open_samples
@@ -97,13 +97,14 @@ def set_up(recipe: Recipe, device: str, reporter: Reporter) -> Bench:
     check_targets(recipe.budgets, targets)
     reporter.progress("importing the network")
     imported = import_model(recipe.model)
-    original, data = placed(recipe, imported)
+    pressed = any(item.kind != "export" for item in recipe.steps)
+    original, data = placed(recipe, without_grids(imported) if pressed else imported)
     wishes = [getattr(item.config, "samples", None) or 0 for item in recipe.steps]
     samples = open_samples(data, original, seed=recipe.seed, calibration=max([data.calibration.samples, *wishes]))
     return Bench(
         original=original,
         samples=samples,
-        task=tasks.get(recipe.task),
+        task=tasks.get(recipe.task, recipe.metric),
         targets=targets,
         seed=recipe.seed,
         device=device,
@@ -274,7 +275,7 @@ class _Run:
             "networks": [self._bench.network(source).digest() for source in config.networks()],
             "seed": self._recipe.seed,
             "threads": self._recipe.threads,
-            "task": self._recipe.task,
+            "task": [self._recipe.task, self._bench.task.metric],
             "device": self._bench.device,
             "target": self._bench.target.model_dump(mode="json"),
             "data": [_digest(samples.train), _digest(samples.calibration), _digest(samples.evaluate)],

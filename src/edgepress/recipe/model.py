@@ -81,7 +81,8 @@ class ModelSource(Network):
 
     Attributes:
         inputs: `factory` and `huggingface` need them where they cannot be known otherwise.
-        bake_preprocess: put scale, mean and std of `data.preprocess` into the graph: the artifact takes raw values.
+        bake_preprocess: put scale, mean, std and layout of `data.preprocess` into the graph: the artifact takes raw values
+            as the data stores them.
     """
 
     section: ClassVar[str] = "model"

@@ -22,6 +22,7 @@ Task = Literal[
     "regression",
     "reconstruction",
     "anomaly",
+    "generation",
 ]
 
 
@@ -91,6 +92,7 @@ class Recipe(Section):
     Attributes:
         name: names the run; also the default folder, `runs/<name>`.
         seed: every random choice follows from it. threads: torch's, fixed so that results are reproducible.
+        metric: what the task is judged by instead of its usual one, such as `f1` for classification.
         steps: worked off in this order. targets: names of target files, or paths to them.
         budgets: what the result may cost; judged by the gate.
     """
@@ -102,6 +104,7 @@ class Recipe(Section):
     model: ModelSource
     data: Data = Data()
     task: Task = "classification"
+    metric: Annotated[str, Field(pattern=r"^[a-z0-9_]*$")] = ""
     steps: tuple[Step, ...] = ()
     targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("local-cpu",)
     measure: Measure = Measure()
