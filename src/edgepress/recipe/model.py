@@ -81,8 +81,8 @@ class ModelSource(Network):
 
     Attributes:
         inputs: `factory` and `huggingface` need them where they cannot be known otherwise.
-        bake_preprocess: put scale, mean, std and layout of `data.preprocess` into the graph: the artifact takes raw values
-            as the data stores them.
+        bake_preprocess: put scale, mean, std and layout of `data.preprocess` into the graph: the artifact takes raw
+            values as the data stores them.
     """
 
     section: ClassVar[str] = "model"
