@@ -1,6 +1,6 @@
 """Export a program as ONNX: small, deterministic, and in the forms that runtimes fuse."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,11 +12,15 @@ from edgepress.exporters.onnx_carry import carry_integers
 from edgepress.exporters.onnx_file import EXTERNAL_ABOVE, Written, write_model
 from edgepress.exporters.onnx_graph import BATCH, GraphBuilder, NotTranslated, output_nodes
 from edgepress.exporters.onnx_half import KeepFloat, Kept, to_half
-from edgepress.exporters.onnx_ops import translate
+from edgepress.exporters.onnx_low_bits import PACKED_SINCE, axes_as_inputs, pack_low_bits
+from edgepress.exporters.onnx_table import translate
 from edgepress.exporters.shipping import shipping_form
 from edgepress.ir.program import Program
 
 OPSET = 17  # the lowest with LayerNormalization; understood by runtimes since 2022
+OPSETS = range(13, 26)
+BLOCKS_SINCE = 21  # DequantizeLinear with block_size
+FLOAT8_SINCE = 19  # QuantizeLinear to float8
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,9 @@ def export_onnx(
 ) -> OnnxArtifact:
     """Write `program` to `path`. Equal programs give equal bytes.
 
-    Batch norms are folded, dropout is dropped and quantized weights are stored as integers. Operators without a
-    translation of ours go through `torch.onnx`.
+    Batch norms are folded, dropout is dropped and quantized weights are stored as integers: in four bits from opset 21
+    on where they fit, in two from opset 25 on. Scales of blocks need opset 21, float8 needs 19; they raise a lower one.
+    Operators without a translation of ours go through `torch.onnx`.
 
     Args:
         opset, metadata: the same as in `options`, which says everything else and counts alone where it is given.
@@ -74,13 +79,16 @@ def export_onnx(
         UserError: neither can translate the program, it cannot be had in 16 bits, or the file cannot be written.
     """
     options = options or OnnxOptions(opset=opset, metadata=metadata or {})
-    if not 13 <= options.opset <= 17:
-        found = str(options.opset)
-        raise UserError(f"cannot write opset {found}", found=found, expected="13 to 17", fix=f"use {OPSET}")
+    if options.opset not in OPSETS:
+        raise UserError(f"cannot write opset {options.opset}", found=str(options.opset),
+                        expected=f"{OPSETS[0]} to {OPSETS[-1]}", fix=f"use {OPSET}")  # fmt: skip
+    opset = max(options.opset, *_needed(program))
     ready = shipping_form(program)
-    model, exporter = _model(ready, options.opset, options.metadata)
+    model, exporter = _model(ready, opset, options.metadata)
     if _target(program).startswith("onnxruntime"):
         model = carry_integers(model)
+    if opset >= PACKED_SINCE[4]:
+        model = pack_low_bits(model, casts=_target(program).startswith("onnxruntime"))
     kept: tuple[Kept, ...] = ()
     if options.precision != "float32":
         model, kept = to_half(model, options.precision, options.keep, options.peaks)
@@ -109,7 +117,8 @@ def build_model(program: Program, opset: int = OPSET, metadata: Mapping[str, str
         translate(builder, node)
     for node, name in zip(output_nodes(program), program.output_names, strict=True):
         builder.emit("Identity", [builder.name(node)], out=name)
-    return _without_identities(builder.model(opset, metadata or {}))
+    model = _without_identities(builder.model(opset, metadata or {}))
+    return axes_as_inputs(model) if opset >= 18 else model
 
 
 def _model(program: Program, opset: int, metadata: Mapping[str, str]) -> tuple[onnx.ModelProto, str]:
@@ -134,8 +143,19 @@ def _without_identities(model: onnx.ModelProto) -> onnx.ModelProto:
         if source in makers and readers[source] == 1:
             outputs = makers[source].output
             outputs[list(outputs).index(source)] = target
+            makers[target] = makers[source]
             graph.node.remove(node)
     return model
+
+
+def _needed(program: Program) -> Iterator[int]:
+    """Opsets that the formats of the program's numbers need."""
+    yield OPSETS[0]
+    plan = program.plans.get("quantize")
+    weights = plan.get("weights", ()) if isinstance(plan, Mapping) else ()
+    for weight in weights:
+        yield BLOCKS_SINCE if weight.get("block") else OPSETS[0]
+        yield FLOAT8_SINCE if weight["grid"]["dtype"] == "float8e4m3fn" else OPSETS[0]
 
 
 def _target(program: Program) -> str:

@@ -18,6 +18,7 @@ from edgepress.ir import Program, Refusal
 from edgepress.measure.divergence import trace_onnx
 from edgepress.measure.size import measure_size
 from edgepress.pipeline.bench import Bench
+from edgepress.pipeline.firmware import has_four_bit_weights
 from edgepress.pipeline.steps.step import StepResult, Workplace
 from edgepress.recipe.steps import Export
 from edgepress.targets import load as load_target
@@ -43,7 +44,8 @@ def run(config: Export, program: Program, bench: Bench, place: Workplace) -> Ste
     facts: dict[str, float | int | str] = {"size_bytes": int(size.value)}
     summary = _summary(files, shipped, int(size.value))
     if core:
-        made = export_c(shipped, place.folder / C_FOLDER, options=Options(target=core, name=config.name))
+        options = Options(target=core, name=config.name, four_bit=has_four_bit_weights(program))
+        made = export_c(shipped, place.folder / C_FOLDER, options=options)
         facts |= {"arena_bytes": made.arena_bytes, "constant_bytes": made.constant_bytes}
         summary += f"; C for {core}: arena {made.arena_bytes:,} bytes, constants {made.constant_bytes:,} bytes"
     return StepResult(

@@ -52,7 +52,7 @@ class Export(StepConfig):
 
     kind: ClassVar[str] = "export"
     format: Literal["onnx", "ort", "openvino", "tensorrt", "pt2", "aot", "c"] = "onnx"
-    opset: Annotated[int, Field(ge=13, le=17)] = 17
+    opset: Annotated[int, Field(ge=13, le=25)] = 17
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
     keep_float: KeepFloat = KeepFloat()
     batch: PositiveInt | None = None

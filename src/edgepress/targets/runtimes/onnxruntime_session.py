@@ -44,7 +44,7 @@ class OnnxruntimeSession:
         providers = _providers(ort, target)
         self._name = artifact.name
         try:
-            self._session = ort.InferenceSession(str(artifact), _options(ort, target), providers=providers)
+            self._session = ort.InferenceSession(str(artifact), session_options(ort, target), providers=providers)
         except Exception as error:  # its exceptions share no base class
             raise ToolError(
                 f"onnxruntime {ort.__version__} refuses {artifact}",
@@ -86,7 +86,8 @@ class OnnxruntimeSession:
         self._session = None
 
 
-def _options(ort: Any, target: Target) -> Any:
+def session_options(ort: Any, target: Target) -> Any:
+    """What a session for `target` is opened with."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = target.threads
     options.inter_op_num_threads = 1
