@@ -30,7 +30,7 @@ def export(
     core: Annotated[str, typer.Option("--core", help="C: the processor, e.g. cortex-m4, rv32imc, host.")] = "cortex-m4",
     name: Annotated[str, typer.Option("--name", help="C: prefix of all symbols.")] = "model",
     four_bit: Annotated[bool, typer.Option("--four-bit", help="C: two 4-bit weights in a byte.")] = False,
-    opset: Annotated[int, typer.Option("--opset", min=13, max=17, help="ONNX: version of the operator set.")] = 17,
+    opset: Annotated[int, typer.Option("--opset", min=13, max=25, help="ONNX: version of the operator set.")] = 17,
 ) -> int:
     """Write a network as ONNX, ORT, OpenVINO IR, a TensorRT engine, torch.export or AOTInductor .pt2, or as C."""
     _check(form, precision)

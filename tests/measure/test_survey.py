@@ -15,6 +15,7 @@ def test_a_survey_of_two_artifacts(onnx_with_weights):
     values = {name: {m.name: m.value for m in measurements} for name, measurements in result.items()}
     assert set(values["small"]) == {
         "size_bytes", "compressed_bytes", "latency_ms", "peak_memory_bytes", "peak_rss_bytes", "runtime_memory_bytes",
+        "allocator_bytes",
         "load_ms", "first_inference_ms", "energy_mj", "energy_total_mj", "idle_power_w",
     }  # fmt: skip
     assert values["small"]["size_bytes"] < values["large"]["size_bytes"]
