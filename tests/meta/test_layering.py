@@ -42,6 +42,7 @@ SINGLE_DOOR = {
     "transformers": 1,
     "unicorn": 1,
     "sklearn": 1,
+    "mlflow": 1,
 }
 
 

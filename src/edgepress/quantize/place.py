@@ -27,20 +27,42 @@ def place(program: Program, capability: Capability, options: QuantOptions | None
     return _Placement(program, capability, options or QuantOptions()).plan()
 
 
+def fusions(program: Program, capability: Capability) -> dict[Node, Node]:
+    """Node -> the activation function that the runtime computes along with it: its only reader."""
+    found: dict[Node, Node] = {}
+    for node in program.nodes:
+        rule, users = capability.rule(op_name(node)), list(node.users)
+        if rule and len(users) == 1 and op_name(users[0]) in rule.fuses and users[0].args[0] is node:
+            found[node] = users[0]
+    return found
+
+
+def _agreed(points: list[ActivationPoint]) -> tuple[ActivationPoint, ...]:
+    """A scale that is known beforehand holds for the whole group, or for nobody if another source has none."""
+    known: dict[str, set[tuple[float | None, int]]] = {}
+    for point in points:
+        if point.source:
+            known.setdefault(point.group, set()).add((point.scale, point.zero_point))
+    chosen = {group: found.pop() if len(found) == 1 else (None, 0) for group, found in known.items()}
+    return tuple(
+        p.model_copy(update=dict(zip(("scale", "zero_point"), chosen.get(p.group, (None, 0)), strict=True)))
+        for p in points
+    )
+
+
 class _Placement:
     """The sweeps of `place` over one program."""
 
     def __init__(self, program: Program, capability: Capability, options: QuantOptions) -> None:
         self.program, self.capability, self.options = program, capability, options
         self.nodes = program.nodes
-        self.tail: dict[Node, Node] = {}  # node -> the activation function its runtime fuses into it
-        self.head: dict[Node, Node] = {}  # the reverse
+        self.tail = fusions(program, capability)  # node -> the activation function its runtime fuses into it
+        self.head = {tail: head for head, tail in self.tail.items()}
         self.integer: dict[Node, Rule] = {}  # nodes that compute on integers
         self.carried: dict[Node, Rule] = {}  # nodes that only move integers
         self.floats: list[FloatNode] = []
 
     def plan(self) -> QuantPlan:
-        self._fuse()
         for node in self.nodes:
             self._decide(node)
         self._drop_idle_carriers()
@@ -57,16 +79,9 @@ class _Placement:
 
     # -- forward -------------------------------------------------------------------------------------------------
 
-    def _fuse(self) -> None:
-        """Pair each node with the activation function that the runtime computes along with it."""
-        for node in self.nodes:
-            rule = self.capability.rule(op_name(node))
-            users = list(node.users)
-            if rule and len(users) == 1 and op_name(users[0]) in rule.fuses and users[0].args[0] is node:
-                self.tail[node], self.head[users[0]] = users[0], node
-
     def _decide(self, node: Node) -> None:
-        if not operands.is_float(node):
+        several = operands.is_several(node) and self.capability.rule(op_name(node)) is not None
+        if not (operands.is_float(node) or several) or operands.is_constant(self.program, node):
             return
         if node in self.head:
             if self.head[node] not in self.integer:
@@ -91,6 +106,8 @@ class _Placement:
         if rule.role == "compute":
             return None
         sources = operands.activations(self.program, node)
+        if rule.any_form:
+            sources = [s for s in sources if not operands.is_constant(self.program, s)]
         culprit = next((s for s in sources if not self._available(s)), None)
         if culprit is None:
             return None
@@ -98,12 +115,15 @@ class _Placement:
 
     def _available(self, value: Node) -> bool:
         """Whether the producer of `value` can hand it out as integers."""
-        return value in self.carried or self.head.get(value, value) in self.integer
+        given = self.capability.all_integer and value in self.program.user_inputs()
+        return given or value in self.carried or self.head.get(value, value) in self.integer
 
     # -- backward ------------------------------------------------------------------------------------------------
 
     def _drop_idle_carriers(self) -> None:
-        """A reshape that no integer node reads moves floats just as well."""
+        """A reshape that no integer node reads moves floats just as well, where floats are possible."""
+        if self.capability.all_integer:
+            return
         for node in reversed(self.nodes):
             if node in self.carried and not self._demanders(node):
                 del self.carried[node]
@@ -122,7 +142,7 @@ class _Placement:
         candidates = [*self.program.user_inputs(), *self.nodes]
         points = [p for p in map(self._point, candidates) if p is not None]
         groups = self._groups({p.node for p in points})
-        return tuple(p.model_copy(update={"group": groups[p.node]}) for p in points)
+        return _agreed([p.model_copy(update={"group": groups[p.node]}) for p in points])
 
     def _point(self, value: Node) -> ActivationPoint | None:
         if value in self.tail and value in self.integer:
@@ -130,6 +150,8 @@ class _Placement:
         producer = self.head.get(value, value)
         rule = self.integer.get(producer) or self.carried.get(value)
         demanders = self._demanders(value)
+        if operands.is_several(value) or operands.is_constant(self.program, value):
+            return None  # each part that is picked has a point of its own; a weight has a weight point, or none
         must = rule is not None and rule.output == "required"
         if not demanders and not must:
             return None
@@ -139,11 +161,17 @@ class _Placement:
             node=value.name,
             group=value.name,
             grid=grid_of(self.capability.activation, self.options.activation_bits),
-            source=value not in self.carried or op_name(value) in ("aten.cat", "aten.mean.dim"),
+            source=self._is_source(value),
             readers=() if everyone else tuple(user.name for user in demanders),
             scale=fixed[0] if fixed else None,
             zero_point=fixed[1] if fixed else 0,
         )
+
+    def _is_source(self, value: Node) -> bool:
+        """Whether the value has to be looked at: it is computed, joined, or a part of something computed."""
+        if value not in self.carried or op_name(value) in ("aten.cat", "aten.mean.dim"):
+            return True
+        return any(operands.is_several(s) and s in self.integer for s in operands.activations(self.program, value))
 
     def _groups(self, pointed: set[str]) -> dict[str, str]:
         """Point -> name of its group; the members of a group share one scale."""
@@ -156,10 +184,16 @@ class _Placement:
 
         for node in self.nodes:
             if node in self.carried and node.name in pointed:
-                for source in operands.activations(self.program, node):
+                for source in map(self._whole, operands.activations(self.program, node)):
                     if source.name in pointed:
                         leader[find(node.name)] = find(source.name)
         return {name: find(name) for name in pointed}
+
+    def _whole(self, value: Node) -> Node:
+        """What a value was split from, or itself."""
+        if value in self.carried and operands.is_several(value):
+            return self._whole(operands.activations(self.program, value)[0])
+        return value
 
     # -- weights -------------------------------------------------------------------------------------------------
 
@@ -175,20 +209,35 @@ class _Placement:
                 continue
             form = self.integer[node].weight or self.capability.weight
             axis = operands.weight_axis(self.program, node, here) if form.granularity == "channel" else None
+            bits, why = self._bits(tensor, node, owners, form)
             source = operands.activations(self.program, node)[0].name
             found[tensor] = WeightPoint(
                 tensor=tensor,
                 nodes=(node.name,),
                 axis=axis,
-                grid=grid_of(form, self._bits(node, owners, form)),
+                grid=grid_of(form, bits),
+                block=self._block(node),
                 input=source if source in pointed else "",
+                why=why,
             )
         yield from found.values()
 
-    def _bits(self, node: Node, owners: list[Node], form: Format) -> int:
+    def _bits(self, tensor: str, node: Node, owners: list[Node], form: Format) -> tuple[int, str]:
+        """(width, reason)."""
+        for name, bits, why in self.options.layer_bits:
+            if name == tensor:
+                return min(bits, form.bits), why
         at_edge = node in (owners[0], owners[-1]) and self.options.edge_bits is not None
-        bits = self.options.edge_bits if at_edge else self.options.weight_bits
-        return min(bits or form.bits, form.bits)
+        bits = (self.options.edge_bits if at_edge else self.options.weight_bits) or form.bits
+        return min(bits, form.bits), "first or last layer" if at_edge else ""
+
+    def _block(self, node: Node) -> int | None:
+        """How many neighbours of a row share a scale: matrices only, and only what divides their rows."""
+        block = self.options.weight_block
+        if block is None or op_name(node) != "aten.linear":
+            return None
+        columns = int(node.args[1].meta["val"].shape[1])  # type: ignore[union-attr]
+        return block if columns % block == 0 and columns > block else None
 
     def _biases(self, weights: tuple[WeightPoint, ...]) -> Iterator[BiasPoint]:
         if self.capability.bias != "int32":

@@ -12,7 +12,6 @@ from edgepress.ir import Program
 from edgepress.pipeline.bench import Bench, labelled
 from edgepress.pipeline.race import race
 from edgepress.pipeline.steps.step import StepResult, Workplace
-from edgepress.pipeline.steps.train import objective
 from edgepress.prune import PruneOptions, group_lasso, prune
 from edgepress.prune.plan import ignored
 from edgepress.recipe.steps.prune import Learn, Prune
@@ -67,7 +66,7 @@ def sparser(program: Program, config: Prune, learn: Learn, bench: Bench, place: 
     return fit(
         program,
         bench.samples.training(),
-        objective=objective(bench.task, None, 0.0),
+        objective=bench.task.objective(),
         options=options_from(settings),
         task=bench.task,
         penalty=penalty,

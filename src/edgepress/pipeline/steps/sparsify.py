@@ -6,7 +6,6 @@ from edgepress.ir import Program
 from edgepress.passes.mask_weights import mask_weights
 from edgepress.pipeline.bench import Bench
 from edgepress.pipeline.steps.step import StepResult, Workplace
-from edgepress.pipeline.steps.train import objective
 from edgepress.prune import SparsityOptions, SparsityResult, sparsify
 from edgepress.prune.gradual import GradualMasks
 from edgepress.prune.sparsity import maskable, sparsity_facts
@@ -60,7 +59,7 @@ def summary(result: SparsityResult, bench: Bench) -> str:
 def _gradually(
     config: Sparsify, options: SparsityOptions, program: Program, bench: Bench, place: Workplace
 ) -> SparsityResult:
-    tightening = GradualMasks(objective(bench.task, None, 0.0), program, options)
+    tightening = GradualMasks(bench.task.objective(), program, options)
     settings = {"epochs": config.epochs, "lr": config.lr, "batch_size": config.batch_size, "optimizer": "adamw",
                 "keep": "last", "seed": bench.seed, "device": bench.device}  # fmt: skip
     trained = fit(
