@@ -59,7 +59,7 @@ def test_members_are_all_that_shrinks_with_a_channel() -> None:
 
 def test_a_projected_lstm_needs_more_hidden_units_than_outputs() -> None:
     program = capture(lstm_projected(), [torch.randn(2, 3, 8, 8)])
-    hidden, outputs = (channel_groups(program).group(f"layer.weight_{kind}_l0") for kind in ("ih", "hh"))
+    hidden, outputs = (channel_groups(program).group(f"layer.weight_{kind}_l0") for kind in ("ih", "hr"))
     assert hidden.least == outputs.size + 1
     assert outputs.least == 1
 
