@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from networks import accuracy, batches, cifar, raw_cifar, resnet, resnet8
@@ -25,21 +26,24 @@ NETWORKS: dict[str, tuple[Callable[[], Program], Data]] = {
 }
 
 
-def measure(program: Program, bits: int, rounding: str, data: Data, samples: int) -> dict[str, float | int | str]:
+def measure(program: Program, data: Data, samples: int, **settings: Any) -> dict[str, Any]:
     images, labels = data("test", 1000)
-    options = QuantOptions(weight_bits=bits, observer="mse", rounding=rounding)  # type: ignore[arg-type]
+    options = QuantOptions(observer="mse", rounding_samples=min(samples, 256), **settings)
     start = time.perf_counter()
     result = quantize(program, options, load_capability("onnxruntime-x86"), batches(data("train", samples)[0]))
     seconds = time.perf_counter() - start
     found = accuracy(result.program, images, labels)
-    return {"weight_bits": bits, "rounding": rounding, "accuracy": found, "seconds": seconds, "samples": samples}
+    return {**settings, "accuracy": found, "seconds": seconds, "samples": samples}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--bits", type=int, nargs="+", default=[8, 4, 3, 2])
+    parser.add_argument("--roundings", nargs="+", choices=("nearest", "output"), default=["nearest", "output"])
     parser.add_argument("--samples", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=0, help="of reconstruction, after rounding by output")
+    parser.add_argument("--edge-bits", type=int, help="of the first and the last layer")
     parser.add_argument("--out", type=Path, default=Path("low_bits.json"))
     arguments = parser.parse_args()
     rows = []
@@ -49,10 +53,12 @@ def main() -> None:
         rows.append({"network": name, "accuracy": accuracy(program, *data("test", 1000)), "weight_bits": 32})
         print(rows[-1], flush=True)
         for bits in arguments.bits:
-            for rounding in ("nearest", "output"):
-                rows.append({"network": name, **measure(program, bits, rounding, data, arguments.samples)})
+            for rounding in arguments.roundings:
+                settings = {"weight_bits": bits, "rounding": rounding, "edge_bits": arguments.edge_bits,
+                            "reconstruct_steps": arguments.steps if rounding == "output" else 0}  # fmt: skip
+                rows.append({"network": name, **measure(program, data, arguments.samples, **settings)})
                 print(rows[-1], flush=True)
-    arguments.out.write_text(json.dumps(rows, indent=1) + "\n")
+                arguments.out.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,8 +20,25 @@ def compare(
     target: Annotated[str, typer.Option(help="Where model files are timed.")] = "local-cpu",
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Also write compare.html and compare.md.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the tables as JSON.")] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Where FLOAT and QUANTIZED (or a run's two) differ, value by value.")
+    ] = False,
+    recipe: Annotated[Path | None, typer.Option(help="With --layers: whose data model files are compared on.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="With --layers: how many.")] = 64,
+    capability: Annotated[
+        str | None,
+        typer.Option(help="With --layers: the capability table asked about (repairs, sums that saturate)."),
+    ] = None,
+    repairs: Annotated[bool, typer.Option("--repairs/--no-repairs", help="With --layers: try what would help.")] = True,
 ) -> None:
-    """Compare models: metrics with intervals, layers, classes, and the Pareto front."""
+    """Compare models: metrics with intervals, layers, classes, and the Pareto front; or noise, value by value."""
+    if layers:
+        from edgepress_cli.layers import compare_layers
+
+        compare_layers(
+            subjects, recipe=recipe, samples=samples, target=capability, with_repairs=repairs, as_json=as_json
+        )
+        return
     from edgepress.report.compare_page import compare_html, compare_json, compare_markdown, print_comparison
 
     contenders = _contenders(subjects) if len(subjects) > 1 else _before_and_after(subjects[0])

@@ -74,6 +74,12 @@ class MissingTool(ToolError):
         self.tool = tool
 
 
+class NotFaster(EdgepressError):
+    """A network on integers is not faster than in float, and the recipe says that this fails."""
+
+    exit_code = ExitCode.BUDGET_FAILED
+
+
 class Inconclusive(EdgepressError):
     """The evidence does not decide: too noisy, too few samples, another machine."""
 

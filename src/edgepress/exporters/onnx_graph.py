@@ -1,5 +1,7 @@
 """Build an ONNX graph from the values of a program: names, initializers, shapes. For each operator see `onnx_ops`."""
 
+import hashlib
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +20,8 @@ ELEMENT = {
     torch.bool: TensorProto.BOOL,
 }  # fmt: skip
 BATCH = "batch"
+# How sizes are computed from sizes, all of them positive.
+ARITHMETIC = {"add": "Add", "sub": "Sub", "mul": "Mul", "floordiv": "Div"}
 
 
 class NotTranslated(Exception):
@@ -38,6 +42,8 @@ class GraphBuilder:
         self.names: dict[Node, str] = {}
         self._by_content: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._counts: dict[str, int] = {}
+        self._sizes: dict[Node, str] = {}
+        self._taken = {*program.input_names, *program.output_names}
         self._state, self._state_names = program.state(), program.state_names()
         for node, name in zip(program.user_inputs(), program.input_names, strict=True):
             self.names[node] = name
@@ -64,7 +70,8 @@ class GraphBuilder:
     def constant(self, array: np.ndarray[Any, Any], hint: str = "c") -> str:
         """The name of an initializer with this content."""
         array = np.array(array, order="C")  # ascontiguousarray would turn scalars into vectors
-        key = (array.dtype.str, array.shape, array.tobytes())
+        content = array.reshape(-1).view(np.uint8).data  # float8, which numpy lacks, has no buffer of its own
+        key = (array.dtype.name, array.shape, hashlib.sha256(content).digest())
         if key not in self._by_content:
             name = self.fresh(hint)
             self.initializers[name] = numpy_helper.from_array(array, name)
@@ -90,35 +97,73 @@ class GraphBuilder:
 
     def fresh(self, hint: str) -> str:
         """A name that is not taken."""
-        taken = {*self.program.input_names, *self.program.output_names}
         while True:
             count = self._counts.get(hint, 0)
             self._counts[hint] = count + 1
             name = hint if count == 0 and hint not in ("c", "t") else f"{hint}{count}"
-            if name not in taken:
+            if name not in self._taken:
+                self._taken.add(name)
                 return name
 
     # -- shapes --------------------------------------------------------------------------------------------------
 
     def target_shape(self, node: Node) -> str:
-        """The shape of `node`'s value as an input of Reshape: at most one free size, written -1."""
-        shape = list(node.meta["val"].shape)
+        """The shape of `node`'s value as an input of Reshape.
+
+        Free sizes that stay where they are become 0 ("as in the input"); one other free size may be -1.
+        """
+        shape, source = list(node.meta["val"].shape), node.args[0]
         free = [i for i, size in enumerate(shape) if not isinstance(size, int)]
-        if len(free) > 1:
-            raise NotTranslated(f"{node.name} has {len(free)} free sizes")
-        return self.integers([-1 if i in free else int(size) for i, size in enumerate(shape)])
+        written = [0 if i in free else int(size) for i, size in enumerate(shape)]
+        if len(free) == 1:
+            written[free[0]] = -1
+        elif free:
+            before = source.meta["val"].shape if isinstance(source, Node) else ()
+            moved = [i for i in free if i >= len(before) or str(before[i]) != str(shape[i])]
+            if len(moved) > 1:
+                return self.sizes(node.args[1])
+            for i in moved:
+                written[i] = -1
+        return self.integers(written)
 
     def full_shape(self, node: Node) -> str:
-        """The shape of `node`'s value, with the free batch read from the first input."""
+        """The shape of `node`'s value, its free sizes read while running."""
         shape = node.meta["val"].shape
         if all(isinstance(size, int) for size in shape):
             return self.integers([int(size) for size in shape])
-        batch = self.program.user_inputs()[0].meta["val"].shape[0]
-        if any(not isinstance(size, int) and str(size) != str(batch) for size in shape):
-            raise NotTranslated(f"{node.name} has a free size other than the batch")
-        read = self.emit("Shape", [self.program.input_names[0]], start=0, end=1)
-        parts = [read if not isinstance(size, int) else self.integers([int(size)]) for size in shape]
-        return self.emit("Concat", parts, axis=0)
+        source, wanted = node.args[0], node.args[1]
+        assert isinstance(source, Node) and isinstance(wanted, list | tuple)
+        kept = source.meta["val"].dim() - len(wanted)
+        return self.sizes([size if size != -1 else (source, kept + i) for i, size in enumerate(wanted)])
+
+    def sizes(self, wanted: Any) -> str:
+        """A vector of sizes: numbers, nodes that compute a size, or (node, axis)."""
+        if not isinstance(wanted, list | tuple):
+            raise NotTranslated(f"{wanted!r} where a shape was expected")
+        if all(isinstance(size, int) for size in wanted):  # also a scalar's, which has none
+            return self.integers(wanted)
+        return self.emit("Concat", [self._size(size) for size in wanted], axis=0)
+
+    def _size(self, size: Any) -> str:
+        """A vector of one number."""
+        if isinstance(size, int):
+            return self.integers([size])
+        if isinstance(size, tuple):
+            return self._axis(*size)
+        if size in self._sizes:
+            return self._sizes[size]
+        name = size.target.__name__ if callable(size.target) else str(size.target)
+        if name == "sym_size.int":
+            made = self._axis(*size.args)
+        elif name in ARITHMETIC:
+            made = self.emit(ARITHMETIC[name], [self._size(value) for value in size.args])
+        else:
+            raise NotTranslated(f"a size computed by {name}")
+        self._sizes[size] = made
+        return made
+
+    def _axis(self, source: Node, axis: int) -> str:
+        return self.emit("Shape", [self.name(source)], start=axis, end=axis + 1)
 
     # -- the whole -----------------------------------------------------------------------------------------------
 
@@ -128,8 +173,10 @@ class GraphBuilder:
         read = {name for node in nodes for name in node.input}
         weights = [tensor for name, tensor in self.initializers.items() if name in read | {*self.program.output_names}]
         graph = helper.make_graph(nodes, "edgepress", list(self._inputs()), list(self._outputs()), weights)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="edgepress")
-        model.ir_version = helper.find_min_ir_version_for(list(model.opset_import))
+        versions = [helper.make_opsetid("", opset)]
+        versions += [helper.make_opsetid(domain, 1) for domain in sorted({n.domain for n in nodes} - {""})]
+        model = helper.make_model(graph, opset_imports=versions, producer_name="edgepress")
+        model.ir_version = helper.find_min_ir_version_for(list(model.opset_import), True)
         for key, value in sorted(metadata.items()):
             entry = model.metadata_props.add()
             entry.key, entry.value = key, value
@@ -158,6 +205,9 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     """The tensor's values; bfloat16, which numpy lacks, is not possible here."""
     if tensor.dtype == torch.bfloat16:
         raise NotTranslated("bfloat16 weights")
+    if tensor.dtype == torch.float8_e4m3fn:  # numpy has it from ml_dtypes
+        plain = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
+        return plain.view(helper.tensor_dtype_to_np_dtype(TensorProto.FLOAT8E4M3FN))
     return tensor.detach().cpu().numpy()
 
 
@@ -168,9 +218,9 @@ def _value_info(node: Node, name: str) -> onnx.ValueInfoProto:
 
 
 def _size_name(size: object) -> str:
-    """The free batch is called `batch`; other free sizes keep their symbol."""
+    """The free batch is called `batch`; sizes computed from it get a name that is the same in every process."""
     text = str(size)
-    return BATCH if text.isidentifier() else f"{BATCH}_{abs(hash(text)) % 1000}"
+    return BATCH if text.isidentifier() else f"{BATCH}_{zlib.crc32(text.encode()):x}"
 
 
 def _alive(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[onnx.NodeProto]:

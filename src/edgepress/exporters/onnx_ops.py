@@ -11,26 +11,12 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from edgepress.exporters import onnx_recurrent as recurrent
 from edgepress.exporters.onnx_graph import ELEMENT, GraphBuilder, NotTranslated, to_numpy
 from edgepress.ir.text import op_name
 
 Translation = Callable[[GraphBuilder, Node, str], None]
 QUANTIZED = {"quantized_decomposed.dequantize_per_tensor", "quantized_decomposed.dequantize_per_channel"}
-
-
-def translate(builder: GraphBuilder, node: Node) -> None:
-    """Emit `node`.
-
-    Raises:
-        NotTranslated: no translation for the operator or this form of it.
-    """
-    rule = TRANSLATIONS.get(op_name(node))
-    if rule is None:
-        raise NotTranslated(op_name(node))
-    out = builder.fresh(node.name)
-    builder.names[node] = out
-    rule(builder, node, out)
+IN_BLOCKS = "quantized_decomposed.dequantize_per_channel_group"
 
 
 def arg(node: Node, position: int, default: Any = None) -> Any:
@@ -49,29 +35,8 @@ def rank(node: Any) -> int:
     return int(node.meta["val"].dim())
 
 
-# -- quantization --------------------------------------------------------------------------------------------------
-
-
-def _quantize(op: str) -> Translation:
-    def per_tensor(g: GraphBuilder, node: Node, out: str) -> None:
-        scale, zero = g.constant(np.asarray(arg(node, 1), np.float32)), g.constant(_zero(arg(node, 2), arg(node, 5)))
-        g.emit(op, [g.name(arg(node, 0)), scale, zero], out=out)
-
-    return per_tensor
-
-
-def _quantize_per_channel(op: str) -> Translation:
-    def per_channel(g: GraphBuilder, node: Node, out: str) -> None:
-        scales, zeros, dtype = g.tensor(arg(node, 1)), g.tensor(arg(node, 2)), arg(node, 6)
-        if scales is None or zeros is None:
-            raise NotTranslated("scales that are computed")
-        names = [g.name(arg(node, 0)), g.constant(to_numpy(scales), "s"), g.constant(_zero(zeros, dtype))]
-        g.emit(op, names, out=out, axis=arg(node, 3))
-
-    return per_channel
-
-
-def _zero(value: Any, dtype: Any) -> np.ndarray[Any, Any]:
+def zero_point(value: Any, dtype: Any) -> np.ndarray[Any, Any]:
+    """A zero point in the type of its integers."""
     return to_numpy(torch.as_tensor(value).to(dtype))
 
 
@@ -109,7 +74,8 @@ def _transposed_convolution(g: GraphBuilder, node: Node, out: str) -> None:
 
 
 def _linear(g: GraphBuilder, node: Node, out: str) -> None:
-    if arg(node, 2) is not None and (rank(arg(node, 0)) == 2 or _is_quantized(node)):
+    plain = rank(arg(node, 0)) == 2 and op_name(arg(node, 1)) != IN_BLOCKS
+    if arg(node, 2) is not None and (plain or _is_quantized(node)):
         _gemm(g, node, out)
         return
     bias = arg(node, 2)
@@ -141,19 +107,22 @@ def _transposed_weight(g: GraphBuilder, weight: Any) -> str:
     tensor = g.tensor(weight)
     if tensor is not None:
         return g.constant(to_numpy(tensor).T, f"{weight.name}_t")
-    stored = g.tensor(weight.args[0]) if op_name(weight) in QUANTIZED else None
+    stored = g.tensor(weight.args[0]) if op_name(weight) in (*QUANTIZED, IN_BLOCKS) else None
     if stored is None:
         return g.emit("Transpose", [g.name(weight)], perm=[1, 0])
     array = g.constant(to_numpy(stored).T, f"{weight.args[0].name}_t")
     if op_name(weight).endswith("per_tensor"):
         scale, zero = (
             g.constant(np.asarray(weight.args[1], np.float32)),
-            g.constant(_zero(weight.args[2], weight.args[5])),
+            g.constant(zero_point(weight.args[2], weight.args[5])),
         )
         return g.emit("DequantizeLinear", [array, scale, zero])
     scales, zeros = g.tensor(weight.args[1]), g.tensor(weight.args[2])
     assert scales is not None and zeros is not None
-    names = [array, g.constant(to_numpy(scales), "s"), g.constant(_zero(zeros, weight.args[6]))]
+    if op_name(weight) == IN_BLOCKS:  # (rows, blocks) -> (blocks, rows), along with the weight
+        return g.emit("DequantizeLinear", [array, g.constant(to_numpy(scales).T, "s")], axis=0,
+                      block_size=weight.args[6])  # fmt: skip
+    names = [array, g.constant(to_numpy(scales), "s"), g.constant(zero_point(zeros, weight.args[6]))]
     return g.emit("DequantizeLinear", names, axis=1 - weight.args[3])
 
 
@@ -191,7 +160,7 @@ def _embedding(g: GraphBuilder, node: Node, out: str) -> None:
 # -- elementwise ---------------------------------------------------------------------------------------------------
 
 
-def _unary(op: str, **attributes: Any) -> Translation:
+def unary(op: str, **attributes: Any) -> Translation:
     def rule(g: GraphBuilder, node: Node, out: str) -> None:
         g.emit(op, [g.name(arg(node, 0))], out=out, **attributes)
 
@@ -202,12 +171,12 @@ def _binary(op: str) -> Translation:
     def rule(g: GraphBuilder, node: Node, out: str) -> None:
         if node.kwargs.get("alpha", 1) != 1:
             raise NotTranslated(f"{op_name(node)} with alpha")
-        g.emit(op, [_operand(g, node, a) for a in node.args[:2]], out=out)
+        g.emit(op, [operand(g, node, a) for a in node.args[:2]], out=out)
 
     return rule
 
 
-def _operand(g: GraphBuilder, node: Node, value: Any) -> str:
+def operand(g: GraphBuilder, node: Node, value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return g.scalar(value, node.meta["val"].dtype)
     return g.name(value)
@@ -301,7 +270,7 @@ def _spatial_mean(g: GraphBuilder, node: Node, out: str, keep: bool) -> None:
 # -- shapes --------------------------------------------------------------------------------------------------------
 
 
-def _reshape(g: GraphBuilder, node: Node, out: str) -> None:
+def reshape(g: GraphBuilder, node: Node, out: str) -> None:
     g.emit("Reshape", [g.name(arg(node, 0)), g.target_shape(node)], out=out)
 
 
@@ -310,7 +279,7 @@ def _flatten(g: GraphBuilder, node: Node, out: str) -> None:
     if arg(node, 1, 0) == 1 and last == rank(arg(node, 0)) - 1:
         g.emit("Flatten", [g.name(arg(node, 0))], out=out, axis=1)
     else:
-        _reshape(g, node, out)
+        reshape(g, node, out)
 
 
 def _transpose(g: GraphBuilder, node: Node, out: str) -> None:
@@ -358,6 +327,13 @@ def _split(g: GraphBuilder, node: Node, out: str) -> None:
         raise NotTranslated("a split into free sizes")
     parts = [f"{out}_{i}" for i in range(len(sizes))]
     g.emit("Split", [g.name(arg(node, 0)), g.integers([int(s) for s in sizes])], out=parts, axis=axis)
+
+
+def _unbind(g: GraphBuilder, node: Node, out: str) -> None:
+    axis = arg(node, 1, 0) % rank(node.args[0])
+    for index in range(len(node.meta["val"])):
+        which = g.constant(np.asarray(index, np.int64))
+        g.emit("Gather", [g.name(arg(node, 0)), which], out=f"{out}_{index}", axis=axis)
 
 
 def _item(g: GraphBuilder, node: Node, out: str) -> None:
@@ -414,49 +390,37 @@ def _attention(g: GraphBuilder, node: Node, out: str) -> None:
     order[-1], order[-2] = order[-2], order[-1]
     scaled = g.emit("Mul", [g.name(query), g.scalar(float(factor))])
     scores = g.emit("MatMul", [scaled, g.emit("Transpose", [g.name(key)], perm=order)])
-    if arg(node, 5, False):
-        scores = g.emit("Add", [scores, _causal_mask(g, query, key)])
     if mask is not None:
         if mask.meta["val"].dtype == torch.bool:
             raise NotTranslated("attention with a boolean mask")
         scores = g.emit("Add", [scores, g.name(mask)])
+    if arg(node, 5, False):
+        scores = g.emit("Add", [scores, g.constant(_later(query, key))])
     g.emit("MatMul", [g.emit("Softmax", [scores], axis=-1), g.name(value)], out=out)
 
 
-def _causal_mask(g: GraphBuilder, query: Node, key: Node) -> str:
-    """0 where a position may look, -inf at what comes later: upper left, as torch aligns it."""
-    rows, columns = query.meta["val"].shape[-2], key.meta["val"].shape[-2]
-    if not isinstance(rows, int) or not isinstance(columns, int):
-        raise NotTranslated("causal attention over a free length")
-    hidden = np.triu(np.full((rows, columns), -np.inf, np.float32), 1)
-    return g.constant(hidden, "causal")
-
-
-def _unbind(g: GraphBuilder, node: Node, out: str) -> None:
-    """One slice per index, its axis dropped; their names wait for the `getitem` nodes."""
-    axis, count = int(arg(node, 1, 0)) % rank(node.args[0]), len(node.meta["val"])
-    for i in range(count):
-        g.emit("Gather", [g.name(arg(node, 0)), g.constant(np.asarray(i, np.int64))], out=f"{out}_{i}", axis=axis)
+def _later(query: Node, key: Node) -> np.ndarray[Any, Any]:
+    """0 where a query may look, -inf at all later keys."""
+    sizes = query.meta["val"].shape[-2], key.meta["val"].shape[-2]
+    if not all(isinstance(s, int) for s in sizes):
+        raise NotTranslated("causal attention over a free number of positions")
+    return np.triu(np.full(sizes, -np.inf, np.float32), 1)
 
 
 def _cast(g: GraphBuilder, node: Node, out: str) -> None:
     g.emit("Cast", [g.name(arg(node, 0))], out=out, to=ELEMENT[node.meta["val"].dtype])
 
 
-def _nothing(g: GraphBuilder, node: Node, out: str) -> None:
+def nothing(g: GraphBuilder, node: Node, out: str) -> None:
     """Sizes are read from the values they belong to."""
     del g.names[node]
 
 
-def _same(g: GraphBuilder, node: Node, out: str) -> None:
+def same(g: GraphBuilder, node: Node, out: str) -> None:
     g.names[node] = g.name(arg(node, 0))
 
 
 TRANSLATIONS: Mapping[str, Translation] = {
-    "quantized_decomposed.quantize_per_tensor": _quantize("QuantizeLinear"),
-    "quantized_decomposed.dequantize_per_tensor": _quantize("DequantizeLinear"),
-    "quantized_decomposed.quantize_per_channel": _quantize_per_channel("QuantizeLinear"),
-    "quantized_decomposed.dequantize_per_channel": _quantize_per_channel("DequantizeLinear"),
     **{f"aten.conv{d}d": _convolution for d in (1, 2, 3)},
     **{f"aten.conv{d}d.padding": _convolution for d in (1, 2, 3)},
     "aten.conv_transpose1d": _transposed_convolution,
@@ -465,11 +429,11 @@ TRANSLATIONS: Mapping[str, Translation] = {
     "aten.batch_norm": _batch_norm,
     "aten.layer_norm": _layer_norm,
     "aten.embedding": _embedding,
-    "aten.relu": _unary("Relu"), "aten.relu_": _unary("Relu"), "aten.sigmoid": _unary("Sigmoid"),
-    "aten.tanh": _unary("Tanh"), "aten.exp": _unary("Exp"), "aten.sqrt": _unary("Sqrt"), "aten.neg": _unary("Neg"),
-    "aten.abs": _unary("Abs"), "aten.log": _unary("Log"), "aten.hardswish": _unary("HardSwish"),
-    "aten.hardswish_": _unary("HardSwish"), "aten.hardsigmoid": _unary("HardSigmoid", alpha=1 / 6),
-    "aten.elu": _unary("Elu"), "aten.softplus": _unary("Softplus"),
+    "aten.relu": unary("Relu"), "aten.relu_": unary("Relu"), "aten.sigmoid": unary("Sigmoid"),
+    "aten.tanh": unary("Tanh"), "aten.exp": unary("Exp"), "aten.sqrt": unary("Sqrt"), "aten.neg": unary("Neg"),
+    "aten.abs": unary("Abs"), "aten.log": unary("Log"), "aten.hardswish": unary("HardSwish"),
+    "aten.hardswish_": unary("HardSwish"), "aten.hardsigmoid": unary("HardSigmoid", alpha=1 / 6),
+    "aten.elu": unary("Elu"), "aten.softplus": unary("Softplus"),
     "aten.relu6": _relu6, "aten.hardtanh": _clamp, "aten.hardtanh_": _clamp, "aten.clamp": _clamp,
     "aten.leaky_relu": _leaky_relu, "aten.leaky_relu_": _leaky_relu, "aten.silu": _silu, "aten.silu_": _silu,
     "aten.gelu": _gelu, "aten.softmax.int": _softmax,
@@ -478,17 +442,17 @@ TRANSLATIONS: Mapping[str, Translation] = {
     "aten.matmul": _binary("MatMul"), "aten.bmm": _binary("MatMul"), "aten.mm": _binary("MatMul"),
     "aten.max_pool1d": _max_pool, "aten.max_pool2d": _max_pool, "aten.avg_pool1d": _average_pool,
     "aten.avg_pool2d": _average_pool, "aten.adaptive_avg_pool2d": _adaptive_average_pool, "aten.mean.dim": _mean,
-    "aten.reshape": _reshape, "aten.view": _reshape, "aten.unflatten.int": _reshape, "aten.squeeze.dim": _reshape,
+    "aten.reshape": reshape, "aten.view": reshape, "aten.unflatten.int": reshape, "aten.squeeze.dim": reshape,
     "aten.flatten.using_ints": _flatten, "aten.transpose.int": _transpose, "aten.permute": _permute, "aten.cat": _cat,
-    "aten.split.Tensor": _split, "aten.unbind.int": _unbind,
+    "aten.split.Tensor": _split,
     "aten.split_with_sizes": _split,
     "aten.chunk": _split,
+    "aten.unbind.int": _unbind,
     "getitem": _item,
     "aten.slice.Tensor": _slice, "aten.select.int": _select, "aten.pad": _pad, "aten.constant_pad_nd": _pad,
     "aten.unsqueeze": _unsqueeze, "aten.expand": _expand, "aten.upsample_nearest2d.vec": _upsample,
     "aten.scaled_dot_product_attention": _attention, "aten.to.dtype": _cast,
-    "aten.lstm.input": recurrent.lstm, "aten.gru.input": recurrent.gru, "aten.zeros": recurrent.zeros,
-    "aten.sym_size.int": _nothing, "aten.dropout": _same, "aten.dropout_": _same, "aten.contiguous": _same,
-    "aten.clone": _same, "aten.alias": _same, "aten.detach": _same,
+    "aten.sym_size.int": nothing, "aten.dropout": same, "aten.dropout_": same, "aten.contiguous": same,
+    "aten.clone": same, "aten.alias": same, "aten.detach": same,
 }  # fmt: skip
 """ATen operator -> translation."""

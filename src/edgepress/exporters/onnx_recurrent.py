@@ -1,89 +1,139 @@
-"""LSTM and GRU as single ONNX nodes, one per layer: runtimes have kernels for them.
+"""Recurrent layers of ATen as ONNX nodes: one LSTM or GRU node per layer, with the gates in ONNX's order."""
 
-torch orders the gates input, forget, cell, output (LSTM) and reset, update, new (GRU); ONNX input, output, forget, cell
-and update, reset, hidden.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch.fx import Node
 
 from edgepress.exporters.onnx_graph import GraphBuilder, NotTranslated, to_numpy
+from edgepress.exporters.onnx_ops import Translation, arg, rank
 from edgepress.ir.text import op_name
 
-ORDER = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2)}
-OUTPUTS = {"LSTM": ("Y", "Y_h", "Y_c"), "GRU": ("Y", "Y_h")}
+Array = np.ndarray[Any, Any]
+# Position in torch's order of each gate of ONNX: LSTM i f g o -> i o f c, GRU r z n -> z r h.
+EmitLayer = Callable[[GraphBuilder, str, list[list[Node]], list[str], list[str], str], None]
+GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
 
 
-def lstm(g: GraphBuilder, node: Node, out: str) -> None:
-    """torch's `lstm(input, (h, c), weights, has_biases, layers, dropout, train, bidirectional, batch_first)`."""
-    starts: Any = node.args[1]
-    _layers(g, node, out, "LSTM", list(starts))
+def _lstm(g: GraphBuilder, node: Node, out: str) -> None:
+    """lstm(input, (h, c), weights, biases?, layers, dropout, train, both directions?, batch first?)."""
+    hidden, cell = arg(node, 1)
+    stack(g, node, out, "LSTM", [hidden, cell])
 
 
-def gru(g: GraphBuilder, node: Node, out: str) -> None:
-    """torch's `gru(input, h, weights, ...)`: the reset gate acts on the product with the hidden state."""
-    _layers(g, node, out, "GRU", [node.args[1]])
+def _gru(g: GraphBuilder, node: Node, out: str) -> None:
+    """gru(input, h, weights, biases?, layers, dropout, train, both directions?, batch first?)."""
+    stack(g, node, out, "GRU", [arg(node, 1)])
 
 
-def zeros(g: GraphBuilder, node: Node, out: str) -> None:
-    """Initial states: where only recurrent layers read them they are left out, as ONNX starts at 0 by itself."""
-    if any(op_name(user) not in ("aten.lstm.input", "aten.gru.input") for user in node.users):
-        raise NotTranslated("aten.zeros")
-    del g.names[node]
+def _rnn(activation: str) -> Translation:
+    """As `_gru`, with one gate."""
+
+    def emit(
+        g: GraphBuilder, value: str, cells: list[list[Node]], initial: list[str], results: list[str], bias: str
+    ) -> None:
+        _plain(g, "RNN", value, cells, initial, results, bias, activations=[activation] * len(cells))
+
+    return lambda g, node, out: stack(g, node, out, "RNN", [arg(node, 1)], emit)
 
 
-def _layers(g: GraphBuilder, node: Node, out: str, kind: str, starts: Sequence[Any]) -> None:
-    arguments: list[Any] = list(node.args)
-    source, weights, layers, batch_first = arguments[0], list(arguments[2]), int(arguments[4]), bool(arguments[8])
-    directions, per = 1 + bool(arguments[7]), 2 + 2 * bool(arguments[3])
-    if len(weights) != layers * directions * per:
-        raise NotTranslated("recurrent layers with a projection")
-    if any(op_name(start) != "aten.zeros" for start in starts):
-        raise NotTranslated("recurrent layers with initial states")
-    name = g.name(source)
-    name = g.emit("Transpose", [name], perm=[1, 0, 2]) if batch_first else name
+def stack(
+    g: GraphBuilder, node: Node, out: str, op: str, states: Sequence[Node], emit: EmitLayer | None = None
+) -> None:
+    """Layers one after another; the results are called `out_0` (sequence) and `out_1`, `out_2` (last states).
+
+    Args:
+        emit: adds the node of one layer, where it is not the plain operator.
+    """
+    biased, layers, both, batch_first = (bool(arg(node, 3)), int(arg(node, 4)), bool(arg(node, 7)), bool(arg(node, 8)))
+    if rank(arg(node, 0)) != 3:
+        raise NotTranslated(f"a {op} without a batch")
+    directions, per_cell = 1 + both, 4 if biased else 2
+    if len(arg(node, 2)) != layers * directions * per_cell:
+        raise NotTranslated(f"a {op} with a projection")
+    value = g.name(arg(node, 0))
+    value = g.emit("Transpose", [value], perm=[1, 0, 2]) if batch_first else value
     last: list[list[str]] = []
     for layer in range(layers):
-        own = weights[layer * directions * per : (layer + 1) * directions * per]
-        held = [own[d * per : (d + 1) * per] for d in range(directions)]
-        ends = [f"{out}_layer{layer}_{what}" for what in OUTPUTS[kind]]
-        g.emit(kind, [name, *_operands(g, held, kind)], out=ends, hidden_size=_hidden(g, held[0][1]),
-               direction="bidirectional" if directions == 2 else None,
-               linear_before_reset=1 if kind == "GRU" else None)  # fmt: skip
-        last.append(ends[1:])
-        name = _side_by_side(g, ends[0], directions)
+        here = slice(layer * directions, (layer + 1) * directions)
+        cells = [list(arg(node, 2)[i * per_cell : (i + 1) * per_cell]) for i in range(here.start, here.stop)]
+        initial = [_initial(g, state, here, layers) for state in states]
+        value, states_after = _layer(g, op, value, cells, initial, emit)
+        last.append(states_after)
     if batch_first:
-        g.emit("Transpose", [name], out=f"{out}_0", perm=[1, 0, 2])
+        g.emit("Transpose", [value], out=f"{out}_0", perm=[1, 0, 2])
     else:
-        g.emit("Identity", [name], out=f"{out}_0")
-    for i, states in enumerate(zip(*last, strict=True)):
-        g.emit("Concat", list(states), out=f"{out}_{i + 1}", axis=0)
+        g.emit("Identity", [value], out=f"{out}_0")
+    for i, ends in enumerate(zip(*last, strict=True), 1):
+        if layers > 1:
+            g.emit("Concat", list(ends), out=f"{out}_{i}", axis=0)
+        else:
+            g.emit("Identity", list(ends), out=f"{out}_{i}")
 
 
-def _hidden(g: GraphBuilder, weight: Any) -> int:
-    return int(weight.meta["val"].shape[1])
+def _initial(g: GraphBuilder, state: Node, rows: slice, layers: int) -> str:
+    """The state a layer starts from; "" where that is 0, as ONNX starts by itself."""
+    if starts_recurrences_at_zero(state):
+        return ""
+    return _rows(g, g.name(state), rows) if layers > 1 else g.name(state)
 
 
-def _operands(g: GraphBuilder, directions: Sequence[Sequence[Any]], kind: str) -> list[str]:
-    """W [D, gates H, I], R [D, gates H, H], B [D, 2 gates H], gates in the order of ONNX."""
-    stacked = [np.stack([_reordered(g, own[i], kind) for own in directions]) for i in range(len(directions[0]))]
-    names = [g.constant(stacked[0], "W"), g.constant(stacked[1], "R")]
-    return names + ([g.constant(np.concatenate(stacked[2:], axis=1), "B")] if len(stacked) == 4 else [])
+def starts_recurrences_at_zero(node: Node) -> bool:
+    """Whether a node is nothing but zeros that recurrent layers start from: it need not be written."""
+    return op_name(node) == "aten.zeros" and all(op_name(user) in RECURRENT for user in node.users)
 
 
-def _reordered(g: GraphBuilder, weight: Any, kind: str) -> np.ndarray[Any, Any]:
-    tensor = g.tensor(weight)
+def _rows(g: GraphBuilder, state: str, rows: slice) -> str:
+    return g.emit("Slice", [state, *(g.integers([v]) for v in (rows.start, rows.stop, 0))])
+
+
+def _layer(
+    g: GraphBuilder, op: str, value: str, cells: list[list[Node]], initial: list[str], emit: EmitLayer | None
+) -> tuple[str, list[str]]:
+    """One node; (sequence of both directions side by side, last states)."""
+    order, biased = GATES[op], len(cells[0]) > 2
+    arrays = [[gates(_array(g, tensor), order) for tensor in cell[2:]] for cell in cells]
+    bias = g.constant(np.stack([np.concatenate(pair) for pair in arrays]), "b") if biased else ""
+    results = [g.fresh("t") for _ in range(1 + len(initial))]
+    if emit is None:
+        _plain(g, op, value, cells, initial, results, bias)
+    else:
+        emit(g, value, cells, initial, results, bias)
+    sequence, *ends = results
+    if len(cells) == 1:
+        return g.emit("Squeeze", [sequence, g.integers([1])]), ends
+    hidden = int(_array(g, cells[0][1]).shape[1])
+    side_by_side = g.emit("Transpose", [sequence], perm=[0, 2, 1, 3])
+    return g.emit("Reshape", [side_by_side, g.integers([0, 0, 2 * hidden])]), ends
+
+
+def _plain(
+    g: GraphBuilder, op: str, value: str, cells: list[list[Node]], initial: list[str], results: list[str], bias: str,
+    **more: Any,
+) -> None:  # fmt: skip
+    order = GATES[op]
+    stored = [g.constant(np.stack([gates(_array(g, cell[i]), order) for cell in cells]), "w") for i in (0, 1)]
+    g.emit(op, [value, *stored, bias, "", *initial], out=results, hidden_size=int(_array(g, cells[0][1]).shape[1]),
+           direction="bidirectional" if len(cells) == 2 else "forward",
+           linear_before_reset=1 if op == "GRU" else None, **more)  # fmt: skip
+
+
+def _array(g: GraphBuilder, value: Node) -> Array:
+    tensor = g.tensor(value)
     if tensor is None:
         raise NotTranslated("recurrent weights that are computed")
-    parts = np.split(to_numpy(tensor), len(ORDER[kind]))
-    return np.concatenate([parts[i] for i in ORDER[kind]])
+    return to_numpy(tensor)
 
 
-def _side_by_side(g: GraphBuilder, states: str, directions: int) -> str:
-    """[T, D, N, H] -> [T, N, D H]."""
-    if directions == 1:
-        return g.emit("Squeeze", [states, g.integers([1])])
-    return g.emit("Reshape", [g.emit("Transpose", [states], perm=[0, 2, 1, 3]), g.integers([0, 0, -1])])
+def gates(tensor: Array, order: Sequence[int]) -> Array:
+    """Rows of gates in another order."""
+    blocks = np.split(tensor, len(order))
+    return np.concatenate([blocks[i] for i in order])
+
+
+RECURRENT: Mapping[str, Translation] = {
+    "aten.lstm.input": _lstm, "aten.gru.input": _gru, "aten.rnn_tanh.input": _rnn("Tanh"),
+    "aten.rnn_relu.input": _rnn("Relu"),
+}  # fmt: skip
+"""ATen operator -> translation."""

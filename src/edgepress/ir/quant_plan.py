@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-IntegerType = Literal["int8", "uint8", "int32"]
+IntegerType = Literal["int8", "uint8", "int32", "float8e4m3fn"]
 
 
 class PlanRecord(BaseModel):
@@ -17,7 +17,10 @@ class PlanRecord(BaseModel):
 
 
 class Grid(PlanRecord):
-    """The integers a tensor may take: `low..high`, stored as `dtype`. 4-bit weights are -7..7 in an int8."""
+    """The integers a tensor may take: `low..high`, stored as `dtype`. 4-bit weights are -7..7 in an int8.
+
+    With `float8e4m3fn` the numbers of that format between `low` and `high`.
+    """
 
     dtype: IntegerType
     low: int
@@ -57,15 +60,20 @@ class WeightPoint(PlanRecord):
         tensor: its name in the program's state. nodes: the readers.
         axis: the axis that has one scale per index, `None` for one scale in all.
         scales: one per index of `axis` (or one); empty until calibrated. Zero points are 0.
+        block: so many neighbours along the last axis of a matrix share a scale; `None`: the whole row. With blocks
+            `scales` holds a row's blocks one after the other, then the next row's.
         input: the activation point (node name) the reader multiplies it with, "" if that stays float.
+        why: the reason for its width, where one was weighed against others.
     """
 
     tensor: str
     nodes: tuple[str, ...]
     axis: int | None
     grid: Grid
+    block: int | None = None
     input: str = ""
     scales: tuple[float, ...] = ()
+    why: str = ""
 
 
 class BiasPoint(PlanRecord):
@@ -140,7 +148,9 @@ def _activation_text(point: ActivationPoint) -> str:
 def _weight_text(point: WeightPoint) -> str:
     spread = "per tensor" if point.axis is None else f"per index of axis {point.axis}"
     scales = f", scales {min(point.scales):.3g}..{max(point.scales):.3g}" if point.scales else ", not calibrated"
-    return f"{point.tensor}: {_grid_text(point.grid)} {spread}{scales}"
+    blocks = f" in blocks of {point.block}" if point.block else ""
+    why = f" ({point.why})" if point.why else ""
+    return f"{point.tensor}: {_grid_text(point.grid)} {spread}{blocks}{scales}{why}"
 
 
 def _grid_text(grid: Grid) -> str:

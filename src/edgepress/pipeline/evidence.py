@@ -12,6 +12,9 @@ from edgepress.pipeline.measuring import Measured
 from edgepress.pipeline.samples import Samples
 from edgepress.pipeline.steps import StepResult
 from edgepress.recipe import Recipe
+from edgepress.train.tasks import Task
+
+WORTH_A_NOTE = 0.005  # share of the metric
 
 
 def step_record(
@@ -50,9 +53,25 @@ def assemble(
         parity=measured.parity,
         steps=tuple(steps),
         forgotten=measured.forgotten,
+        answers=measured.answers,
         sensitivity=measured.sensitivity,
-        notes=tuple(notes),
+        notes=(*notes, *measured.notes),
     )
+
+
+def loss_notes(records: Sequence[StepRecord], task: Task) -> list[str]:
+    """Where a quantize step that cost more than `WORTH_A_NOTE` of the metric lost it."""
+    notes = []
+    for record in (r for r in records if r.kind == "quantize" and "noise" in r.facts):
+        before, after = record.before.get(task.metric), record.after.get(task.metric)
+        if before is None or after is None:
+            continue
+        loss = (before - after) * (1 if task.higher_is_better else -1)
+        if loss > WORTH_A_NOTE * abs(before):
+            change = f"{task.metric} {before:.4g} -> {after:.4g}"
+            notes.append(f"{record.name} cost accuracy ({change}): {record.facts['noise']}; "
+                         "`edgepress compare RUN --layers` tries what would mend it")  # fmt: skip
+    return notes
 
 
 def data_notes(samples: Samples) -> list[str]:

@@ -6,10 +6,10 @@ from functools import partial
 import torch
 
 from edgepress.errors import UserError
-from edgepress.ir.program import Program
+from edgepress.ir.program import Program, Refusal
 from edgepress.ir.quant_plan import ActivationPoint, BiasPoint, QuantPlan, WeightPoint
 from edgepress.quantize.observers import OBSERVERS, Extremes, NotFinite
-from edgepress.quantize.qparams import affine, channel_view, weight_scales
+from edgepress.quantize.qparams import affine, channel_view, point_scales
 from edgepress.quantize.watch import run_watched
 
 Batch = Sequence[torch.Tensor]
@@ -18,22 +18,48 @@ BIAS_STEPS = 2**30
 
 
 def calibrate(
-    program: Program, plan: QuantPlan, batches: Iterable[Batch], *, observer: str = "minmax", power_of_two: bool = False
+    program: Program,
+    plan: QuantPlan,
+    batches: Iterable[Batch],
+    *,
+    observer: str = "minmax",
+    power_of_two: bool = False,
+    told: list[Refusal] | None = None,
 ) -> QuantPlan:
     """The plan with every scale filled in.
 
     Args:
         program: the program the plan was placed for. batches: tuples of input tensors; read once, one at a time.
         observer: a key of `observers.OBSERVERS`.
+        told: takes up the activations whose range is so wide that most values fall on one integer.
 
     Raises:
         UserError: no batches, or infinities or NaNs in the weights or in what the network computes.
     """
     check_weights(program, plan)
     ranges = observe(program, plan, batches, observer)
-    activations = tuple(_with_scale(point, ranges.get(point.group), power_of_two) for point in plan.activations)
+    fixed = {point.group: point for point in plan.activations if point.scale is not None}
+    activations = tuple(
+        _with_scale(point, ranges.get(point.group), fixed.get(point.group), power_of_two) for point in plan.activations
+    )
     plan = plan.model_copy(update={"activations": activations})
+    if told is not None:
+        told += (_too_wide(point, ranges[point.group]) for point in activations if _is_wide(point, ranges))
     return scale_weights(program, plan)
+
+
+def _is_wide(point: ActivationPoint, ranges: Mapping[str, Extremes]) -> bool:
+    """Whether the usual value of what was observed is below one step of its grid."""
+    seen = ranges.get(point.group)
+    return point.source and seen is not None and point.scale is not None and 0 < seen.usual < point.scale
+
+
+def _too_wide(point: ActivationPoint, seen: Extremes) -> Refusal:
+    return Refusal(
+        point.node,
+        f"values reach from {seen.low:.4g} to {seen.high:.4g}, but {seen.usual:.2g} is usual: less than one step",
+        "calibration data without outliers, an observer that cuts them (percentile, mse), or keep_float",
+    )
 
 
 def observe(program: Program, plan: QuantPlan, batches: Iterable[Batch], observer: str) -> dict[str, Extremes]:
@@ -51,9 +77,14 @@ def observe(program: Program, plan: QuantPlan, batches: Iterable[Batch], observe
         looks = {p.node: partial(_look, seen[p.group], p.node, count) for p in open_points}
         run_watched(program, batch, looks)
     if not count:
-        raise UserError("no calibration data", found="0 batches", expected="at least one",
-                        fix="name a data source under `calibration`")  # fmt: skip
+        raise no_data()
     return seen
+
+
+def no_data() -> UserError:
+    """The error of a calibration without samples."""
+    return UserError("no calibration data", found="0 batches", expected="at least one",
+                     fix="name a data source under `calibration`")  # fmt: skip
 
 
 def _look(observer: Extremes, node: str, batch: int, value: torch.Tensor) -> None:
@@ -82,9 +113,15 @@ def check_weights(program: Program, plan: QuantPlan) -> None:
                             fix="train again, or keep this layer float (keep_float)")  # fmt: skip
 
 
-def _with_scale(point: ActivationPoint, seen: Extremes | None, power_of_two: bool) -> ActivationPoint:
-    if point.scale is not None or seen is None:
+def _with_scale(
+    point: ActivationPoint, seen: Extremes | None, fixed: ActivationPoint | None, power_of_two: bool
+) -> ActivationPoint:
+    """What was seen decides; a moved copy of a value whose grid the runtime fixes (a sigmoid's) has that grid."""
+    if point.scale is not None:
         return point
+    if seen is None:
+        given = (fixed.scale, fixed.zero_point) if fixed else (None, 0)
+        return point.model_copy(update={"scale": given[0], "zero_point": given[1]})
     scale, zero = affine(*seen.range(point.grid), point.grid, power_of_two=power_of_two)
     return point.model_copy(update={"scale": scale, "zero_point": zero})
 
@@ -99,7 +136,7 @@ def scale_weights(program: Program, plan: QuantPlan, chosen: Mapping[str, torch.
     scales: dict[str, torch.Tensor] = {}
     for weight in plan.weights:
         given = (chosen or {}).get(weight.tensor)
-        plain = weight_scales(state[weight.tensor], weight.axis, weight.grid) if given is None else given
+        plain = point_scales(state[weight.tensor], weight) if given is None else given
         scales[weight.tensor] = _room_for_bias(program, plan, weight, plain, shared)
     weights = tuple(w.model_copy(update={"scales": _numbers(scales[w.tensor])}) for w in plan.weights)
     biases = tuple(_bias_scales(plan, b, scales[b.weight], shared) for b in plan.biases)

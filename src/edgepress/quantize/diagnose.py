@@ -16,11 +16,12 @@ from edgepress.ir.text import op_name
 from edgepress.passes.learn_scales import plan_of
 from edgepress.quantize import operands
 from edgepress.quantize.calibrate import Batch
-from edgepress.quantize.qparams import on_grid
+from edgepress.quantize.qparams import nearest, rounded_weight
 from edgepress.quantize.round_layers import gather
 from edgepress.quantize.walk import Walk
 
 NOISELESS_DB = 200.0  # stands for "no difference at all": infinite values do not survive JSON
+SAMPLES = 64
 SUSPECT_DB = 15.0  # noise of 3 % of the energy; below this a value has lost what two to three bits can say
 
 
@@ -62,17 +63,26 @@ class Diagnosis:
 
     def to_text(self) -> str:
         """A table, one line per node."""
-        lines = [f"{'node':28} {'sqnr':>6} {'weight':>7} {'grid':>6} {'clipped':>8} {'used':>5}  cause"]
+        lines = [f"{'node':28} {'layer':20} {'sqnr':>6} {'weight':>7} {'grid':>6} {'clipped':>8} {'used':>5}  cause"]
         lines += [_line(n) for n in self.nodes]
         lines.append(f"output {self.output_db:.1f} dB; first bad node: {self.first_bad or 'none'}")
         return "\n".join(lines) + "\n"
+
+    def in_words(self) -> str:
+        """One line: the output's ratio, and the first bad node with the cause."""
+        bad = next((n for n in self.nodes if n.node == self.first_bad), None)
+        if bad is None:
+            return f"output {self.output_db:.1f} dB above the noise, no bad layer"
+        where = f"{bad.node} ({bad.layer})" if bad.layer else bad.node
+        found = f"first bad layer {where}: {bad.cause}, {bad.sqnr_db:.1f} dB"
+        return f"output {self.output_db:.1f} dB above the noise; {found}"
 
     def worst(self, count: int) -> tuple[NodeNoise, ...]:
         """The nodes whose own weight or grid adds most noise, worst first."""
         return tuple(sorted(self.nodes, key=_own_db)[:count])
 
 
-def diagnose(reference: Program, quantized: Program, batches: Iterable[Batch], *, samples: int = 64) -> Diagnosis:
+def diagnose(reference: Program, quantized: Program, batches: Iterable[Batch], *, samples: int = SAMPLES) -> Diagnosis:
     """Walk both programs in step over the same samples.
 
     Args:
@@ -83,20 +93,42 @@ def diagnose(reference: Program, quantized: Program, batches: Iterable[Batch], *
     walks = Walk(reference, inputs), Walk(quantized, inputs)
     wanted = set(plan.quantized)
     found = [_noise(reference, plan, node, *walks) for node in reference.nodes if node.name in wanted]
-    output = sqnr(_first(reference(*inputs)), _first(quantized(*inputs)))
-    bad = next((n.node for n in found if n.sqnr_db < SUSPECT_DB and n.cause != "inherited"), "")
-    return Diagnosis(tuple(found), output, bad)
+    output = sqnr(first_output(reference(*inputs)), first_output(quantized(*inputs)))
+    return diagnosis(tuple(found), output)
+
+
+def diagnosis(nodes: tuple[NodeNoise, ...], output_db: float) -> Diagnosis:
+    """The diagnosis of nodes in order of execution: names the first bad one."""
+    bad = next((n.node for n in nodes if n.sqnr_db < SUSPECT_DB and n.cause != "inherited"), "")
+    return Diagnosis(nodes, output_db, bad)
+
+
+@dataclass
+class Ratio:
+    """A signal-to-noise ratio over several batches."""
+
+    power: float = 0.0
+    noise: float = 0.0
+
+    def add(self, signal: torch.Tensor, noisy: torch.Tensor) -> None:
+        """Take a batch into account."""
+        self.noise += float((signal.double() - noisy.double()).square().sum())
+        self.power += float(signal.double().square().sum())
+
+    def decibels(self) -> float:
+        """The ratio in dB, between -200 and 200."""
+        if self.noise == 0.0:
+            return NOISELESS_DB
+        if self.power == 0.0:
+            return -NOISELESS_DB
+        return max(-NOISELESS_DB, min(NOISELESS_DB, 10 * math.log10(self.power / self.noise)))
 
 
 def sqnr(signal: torch.Tensor, noisy: torch.Tensor) -> float:
     """Signal-to-noise ratio in dB, between -200 and 200."""
-    noise = float((signal.double() - noisy.double()).square().sum())
-    power = float(signal.double().square().sum())
-    if noise == 0.0:
-        return NOISELESS_DB
-    if power == 0.0:
-        return -NOISELESS_DB
-    return max(-NOISELESS_DB, min(NOISELESS_DB, 10 * math.log10(power / noise)))
+    ratio = Ratio()
+    ratio.add(signal, noisy)
+    return ratio.decibels()
 
 
 def _noise(program: Program, plan: QuantPlan, node: Node, reference: Walk, quantized: Walk) -> NodeNoise:
@@ -119,7 +151,7 @@ def _noise(program: Program, plan: QuantPlan, node: Node, reference: Walk, quant
         rounding_db=rounding_db,
         clipped=clipped,
         used=used,
-        cause=_cause(total, weight_db, rounding_db, clipped),
+        cause=noise_cause(total, weight_db, rounding_db, clipped),
     )
 
 
@@ -135,7 +167,7 @@ def _weight_only(
     changed = list(arguments)
     tensor = changed[place.weight]
     assert isinstance(tensor, torch.Tensor)
-    changed[place.weight] = on_grid(tensor, torch.tensor(weight.scales), weight.axis, weight.grid)
+    changed[place.weight] = rounded_weight(tensor, weight)
     with torch.no_grad():
         return sqnr(value, node.target(*changed))  # type: ignore[operator]
 
@@ -145,7 +177,7 @@ def _grid_use(point: ActivationPoint | None, value: torch.Tensor) -> tuple[float
     if point is None or point.scale is None:
         return None, None, None
     steps = value / point.scale + point.zero_point
-    inside = torch.clamp(torch.round(steps), point.grid.low, point.grid.high)
+    inside = nearest(steps, point.grid)
     clipped = float(((steps < point.grid.low - 0.5) | (steps > point.grid.high + 0.5)).float().mean())
     return sqnr(value, (inside - point.zero_point) * point.scale), clipped, _share(inside, point.grid)
 
@@ -154,7 +186,8 @@ def _share(integers: torch.Tensor, grid: Grid) -> float:
     return float(integers.max() - integers.min()) / grid.steps
 
 
-def _cause(total: float, weight: float | None, rounding: float | None, clipped: float | None) -> str:
+def noise_cause(total: float, weight: float | None, rounding: float | None, clipped: float | None) -> str:
+    """The largest part of the noise of a node; `inherited` where its own parts are small beside what reached it."""
     own = {"weight": weight, "coarse grid": rounding}
     present = {name: db for name, db in own.items() if db is not None}
     worst = min(present, key=lambda name: present[name], default="")
@@ -167,7 +200,8 @@ def _own_db(noise: NodeNoise) -> float:
     return min(v for v in (noise.weight_db, noise.rounding_db, NOISELESS_DB) if v is not None)
 
 
-def _first(outputs: object) -> torch.Tensor:
+def first_output(outputs: object) -> torch.Tensor:
+    """The first output of a network that returns one tensor, or several."""
     first = outputs[0] if isinstance(outputs, list | tuple) else outputs
     assert isinstance(first, torch.Tensor)
     return first
@@ -178,6 +212,7 @@ def _line(n: NodeNoise) -> str:
         return "-" if value is None else format(value, form)
 
     return (
-        f"{n.node:28} {n.sqnr_db:6.1f} {cell(n.weight_db, '.1f'):>7} {cell(n.rounding_db, '.1f'):>6} "
+        f"{n.node:28} {n.layer[-20:]:20} {n.sqnr_db:6.1f} "
+        f"{cell(n.weight_db, '.1f'):>7} {cell(n.rounding_db, '.1f'):>6} "
         f"{cell(n.clipped, '.3%'):>8} {cell(n.used, '.0%'):>5}  {n.cause}"
     )

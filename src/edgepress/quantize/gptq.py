@@ -72,23 +72,35 @@ def column_order(second: torch.Tensor) -> Order:
     return Order(columns, torch.linalg.cholesky(inverse, upper=True))
 
 
+def best_block_scales(weight: torch.Tensor, second: torch.Tensor, grid: Grid, block: int) -> torch.Tensor:
+    """`best_scales` for every `block` columns of a single group on their own: (1, rows, columns / block)."""
+    starts = range(0, weight.shape[2], block)
+    blocks = torch.stack([weight[0, :, i : i + block] for i in starts])
+    moments = torch.stack([second[0, i : i + block, i : i + block] for i in starts])
+    return best_scales(blocks, moments, grid).T[None]
+
+
 def round_columns(weight: torch.Tensor, order: Order, scales: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Integers of `weight`, as floats, by GPTQ."""
+    """Integers of `weight`, as floats, by GPTQ. `scales`: one per row, or one per element of the weight."""
     columns = order.columns[:, None, :].expand_as(weight)
-    rounded = _sweep(torch.gather(weight, 2, columns).clone(), order.factor, scales, grid)
+    steps = scales if scales.dim() == 3 else scales[:, :, None].expand_as(weight)
+    rounded = _sweep(torch.gather(weight, 2, columns).clone(), order.factor, torch.gather(steps, 2, columns), grid)
     return torch.empty_like(rounded).scatter_(2, columns, rounded)
 
 
 def _sweep(open_: torch.Tensor, factor: torch.Tensor, scales: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Round column by column; errors travel to the right at once within a block, and block by block beyond it."""
+    """Round column by column; errors travel to the right at once within a block, and block by block beyond it.
+
+    All operands in the order of rounding; `scales` has the shape of the weight.
+    """
     result = torch.empty_like(open_)
     for start in range(0, open_.shape[2], BLOCK):
         stop = min(start + BLOCK, open_.shape[2])
         errors = torch.empty_like(open_[:, :, start:stop])
         for j in range(start, stop):
-            column = open_[:, :, j]
-            result[:, :, j] = torch.clamp(torch.round(column / scales), grid.low, grid.high)
-            error = (column - result[:, :, j] * scales) / factor[:, j, j][:, None]
+            column, step = open_[:, :, j], scales[:, :, j]
+            result[:, :, j] = torch.clamp(torch.round(column / step), grid.low, grid.high)
+            error = (column - result[:, :, j] * step) / factor[:, j, j][:, None]
             errors[:, :, j - start] = error
             open_[:, :, j + 1 : stop] -= error[:, :, None] * factor[:, None, j, j + 1 : stop]
         open_[:, :, stop:] -= errors @ factor[:, start:stop, stop:]

@@ -19,6 +19,8 @@ def obstacle(program: Program, node: Node, rule: Rule, options: QuantOptions) ->
     kept = _kept(program, node, options.keep_float)
     if kept:
         return kept
+    if node.name in options.slow:
+        return options.slow[node.name], "a faster integer kernel, or integers on both sides"
     if not all(map(_is_float32, [node, *operands.activations(program, node)])):
         return "it does not compute in float32", "a float32 network"
     if op_name(node) in operands.WEIGHTED:

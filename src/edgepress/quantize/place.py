@@ -27,20 +27,42 @@ def place(program: Program, capability: Capability, options: QuantOptions | None
     return _Placement(program, capability, options or QuantOptions()).plan()
 
 
+def fusions(program: Program, capability: Capability) -> dict[Node, Node]:
+    """Node -> the activation function that the runtime computes along with it: its only reader."""
+    found: dict[Node, Node] = {}
+    for node in program.nodes:
+        rule, users = capability.rule(op_name(node)), list(node.users)
+        if rule and len(users) == 1 and op_name(users[0]) in rule.fuses and users[0].args[0] is node:
+            found[node] = users[0]
+    return found
+
+
+def _agreed(points: list[ActivationPoint]) -> tuple[ActivationPoint, ...]:
+    """A scale that is known beforehand holds for the whole group, or for nobody if another source has none."""
+    known: dict[str, set[tuple[float | None, int]]] = {}
+    for point in points:
+        if point.source:
+            known.setdefault(point.group, set()).add((point.scale, point.zero_point))
+    chosen = {group: found.pop() if len(found) == 1 else (None, 0) for group, found in known.items()}
+    return tuple(
+        p.model_copy(update=dict(zip(("scale", "zero_point"), chosen.get(p.group, (None, 0)), strict=True)))
+        for p in points
+    )
+
+
 class _Placement:
     """The sweeps of `place` over one program."""
 
     def __init__(self, program: Program, capability: Capability, options: QuantOptions) -> None:
         self.program, self.capability, self.options = program, capability, options
         self.nodes = program.nodes
-        self.tail: dict[Node, Node] = {}  # node -> the activation function its runtime fuses into it
-        self.head: dict[Node, Node] = {}  # the reverse
+        self.tail = fusions(program, capability)  # node -> the activation function its runtime fuses into it
+        self.head = {tail: head for head, tail in self.tail.items()}
         self.integer: dict[Node, Rule] = {}  # nodes that compute on integers
         self.carried: dict[Node, Rule] = {}  # nodes that only move integers
         self.floats: list[FloatNode] = []
 
     def plan(self) -> QuantPlan:
-        self._fuse()
         for node in self.nodes:
             self._decide(node)
         self._drop_idle_carriers()
@@ -56,14 +78,6 @@ class _Placement:
         )
 
     # -- forward -------------------------------------------------------------------------------------------------
-
-    def _fuse(self) -> None:
-        """Pair each node with the activation function that the runtime computes along with it."""
-        for node in self.nodes:
-            rule = self.capability.rule(op_name(node))
-            users = list(node.users)
-            if rule and len(users) == 1 and op_name(users[0]) in rule.fuses and users[0].args[0] is node:
-                self.tail[node], self.head[users[0]] = users[0], node
 
     def _decide(self, node: Node) -> None:
         several = operands.is_several(node) and self.capability.rule(op_name(node)) is not None
@@ -128,7 +142,7 @@ class _Placement:
         candidates = [*self.program.user_inputs(), *self.nodes]
         points = [p for p in map(self._point, candidates) if p is not None]
         groups = self._groups({p.node for p in points})
-        return _with_known_scales([p.model_copy(update={"group": groups[p.node]}) for p in points])
+        return _agreed([p.model_copy(update={"group": groups[p.node]}) for p in points])
 
     def _point(self, value: Node) -> ActivationPoint | None:
         if value in self.tail and value in self.integer:
@@ -195,20 +209,35 @@ class _Placement:
                 continue
             form = self.integer[node].weight or self.capability.weight
             axis = operands.weight_axis(self.program, node, here) if form.granularity == "channel" else None
+            bits, why = self._bits(tensor, node, owners, form)
             source = operands.activations(self.program, node)[0].name
             found[tensor] = WeightPoint(
                 tensor=tensor,
                 nodes=(node.name,),
                 axis=axis,
-                grid=grid_of(form, self._bits(node, owners, form)),
+                grid=grid_of(form, bits),
+                block=self._block(node),
                 input=source if source in pointed else "",
+                why=why,
             )
         yield from found.values()
 
-    def _bits(self, node: Node, owners: list[Node], form: Format) -> int:
+    def _bits(self, tensor: str, node: Node, owners: list[Node], form: Format) -> tuple[int, str]:
+        """(width, reason)."""
+        for name, bits, why in self.options.layer_bits:
+            if name == tensor:
+                return min(bits, form.bits), why
         at_edge = node in (owners[0], owners[-1]) and self.options.edge_bits is not None
-        bits = self.options.edge_bits if at_edge else self.options.weight_bits
-        return min(bits or form.bits, form.bits)
+        bits = (self.options.edge_bits if at_edge else self.options.weight_bits) or form.bits
+        return min(bits, form.bits), "first or last layer" if at_edge else ""
+
+    def _block(self, node: Node) -> int | None:
+        """How many neighbours of a row share a scale: matrices only, and only what divides their rows."""
+        block = self.options.weight_block
+        if block is None or op_name(node) != "aten.linear":
+            return None
+        columns = int(node.args[1].meta["val"].shape[1])  # type: ignore[union-attr]
+        return block if columns % block == 0 and columns > block else None
 
     def _biases(self, weights: tuple[WeightPoint, ...]) -> Iterator[BiasPoint]:
         if self.capability.bias != "int32":
@@ -221,16 +250,3 @@ class _Placement:
                 bias = operands.argument(node, place_.bias) if place_ else None
                 if isinstance(bias, Node) and bias.name in names:
                     yield BiasPoint(tensor=names[bias.name], node=node.name, weight=weight.tensor)
-
-
-def _with_known_scales(points: list[ActivationPoint]) -> tuple[ActivationPoint, ...]:
-    """Points that only hand on a value of known range (a sigmoid's) share its scale."""
-    known = {p.group: p for p in points if p.scale is not None}
-    observed = {p.group for p in points if p.scale is None and p.source}
-    takers = known.keys() - observed
-    return tuple(
-        p.model_copy(update={"scale": known[p.group].scale, "zero_point": known[p.group].zero_point})
-        if p.scale is None and p.group in takers
-        else p
-        for p in points
-    )

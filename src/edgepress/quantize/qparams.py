@@ -5,7 +5,8 @@ import math
 import numpy as np
 import torch
 
-from edgepress.ir.quant_plan import Grid
+from edgepress.ir.float8_ops import LARGEST, to_float8
+from edgepress.ir.quant_plan import Grid, WeightPoint
 from edgepress.targets.capability import Format
 
 SMALLEST_SCALE = 2.0**-60  # far below any activation that matters, far above float32's subnormals
@@ -16,6 +17,8 @@ def grid_of(form: Format, bits: int | None = None) -> Grid:
 
     Symmetric signed grids leave out the lowest integer, so that -x is representable whenever x is.
     """
+    if form.dtype == "float8e4m3fn":
+        return Grid(dtype=form.dtype, low=-int(LARGEST), high=int(LARGEST), symmetric=True)
     width = min(bits or form.bits, form.bits) - (1 if form.reduced_range else 0)
     if form.dtype == "uint8":
         return Grid(dtype="uint8", low=0, high=2**width - 1, symmetric=form.symmetric)
@@ -23,6 +26,12 @@ def grid_of(form: Format, bits: int | None = None) -> Grid:
     # Two-bit weights need the lowest integer: three levels instead of four would cost a quarter of the grid.
     low = -top if not form.symmetric or width <= 2 else -top + 1
     return Grid(dtype="int8", low=low, high=top - 1, symmetric=form.symmetric)
+
+
+def grid_with_bits(grid: Grid, bits: int) -> Grid:
+    """A symmetric grid of weights with another width, at most its own."""
+    narrow = grid_of(Format(dtype="int8", symmetric=True), bits)
+    return narrow if narrow.high < grid.high else grid
 
 
 def affine(low: float, high: float, grid: Grid, *, power_of_two: bool = False) -> tuple[float, int]:
@@ -88,9 +97,44 @@ def weight_scales(tensor: torch.Tensor, axis: int | None, grid: Grid) -> torch.T
 
 def integers(tensor: torch.Tensor, scales: torch.Tensor, axis: int | None, grid: Grid) -> torch.Tensor:
     """Nearest integers of `tensor` on the grid, ties to even, as floats."""
-    return torch.clamp(torch.round(tensor / spread(scales, tensor, axis)), grid.low, grid.high)
+    return nearest(tensor / spread(scales, tensor, axis), grid)
+
+
+def nearest(steps: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """Values in units of the scale, rounded to the nearest number of the grid, as floats."""
+    if grid.dtype == "float8e4m3fn":
+        return to_float8(steps).to(steps.dtype)
+    return torch.clamp(torch.round(steps), grid.low, grid.high)
 
 
 def on_grid(tensor: torch.Tensor, scales: torch.Tensor, axis: int | None, grid: Grid) -> torch.Tensor:
     """`tensor` rounded to the nearest representable value: the error of storing it."""
     return integers(tensor, scales, axis, grid) * spread(scales, tensor, axis)
+
+
+def as_blocks(tensor: torch.Tensor, block: int) -> torch.Tensor:
+    """A matrix (rows, columns) as (rows x columns / block, block): one row per scale."""
+    return tensor.reshape(-1, block)
+
+
+def point_scales(tensor: torch.Tensor, point: WeightPoint) -> torch.Tensor:
+    """Min-max scales of a weight in the layout of its point (see `weight_scales`)."""
+    if point.block is None:
+        return weight_scales(tensor, point.axis, point.grid)
+    return weight_scales(as_blocks(tensor, point.block), 0, point.grid)
+
+
+def weight_integers(tensor: torch.Tensor, point: WeightPoint) -> torch.Tensor:
+    """Nearest integers of a weight on its point's grid, as floats; min-max scales where the point has none yet."""
+    scales = torch.tensor(point.scales) if point.scales else point_scales(tensor, point)
+    if point.block is None:
+        return integers(tensor, scales, point.axis, point.grid)
+    return integers(as_blocks(tensor, point.block), scales, 0, point.grid).reshape(tensor.shape)
+
+
+def rounded_weight(tensor: torch.Tensor, point: WeightPoint) -> torch.Tensor:
+    """A weight as its point stores it: rounded to the nearest representable values."""
+    scales = torch.tensor(point.scales) if point.scales else point_scales(tensor, point)
+    if point.block is None:
+        return on_grid(tensor, scales, point.axis, point.grid)
+    return on_grid(as_blocks(tensor, point.block), scales, 0, point.grid).reshape(tensor.shape)

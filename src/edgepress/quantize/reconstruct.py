@@ -32,7 +32,7 @@ class Tuning:
 
     steps: int = 300
     batch: int = 64
-    samples: int = 1024
+    samples: int = 2048
     rate: float = 5e-4
     scale_rate: float = 1e-2
     seed: int = 0

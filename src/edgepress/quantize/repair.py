@@ -1,13 +1,14 @@
 """The cheapest repair of a quantized program: each candidate is tried, and its gain measured at the output."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from edgepress.ir.program import Program
 from edgepress.quantize.calibrate import Batch
-from edgepress.quantize.diagnose import Diagnosis, diagnose
+from edgepress.quantize.diagnose import SAMPLES, Diagnosis, diagnose, first_output, sqnr
 from edgepress.quantize.options import QuantOptions
-from edgepress.quantize.post_training import prepare, quantize
+from edgepress.quantize.post_training import quantize
+from edgepress.quantize.round_layers import gather
 from edgepress.targets.capability import Capability
 
 KEPT_FLOAT = 3  # how many single layers are tried as float
@@ -19,49 +20,70 @@ class Repair:
     """One way to lose less.
 
     Attributes:
-        what: in words. options: settings that do it. gain_db: output signal-to-noise ratio won.
-        price: 0 costs nothing at run time; 1 costs calibration time; 2 costs run time.
+        what: in words. setting: the same as a recipe has it. options, capability: settings that do it.
+        gain_db: output signal-to-noise ratio won.
+        price: 0 costs nothing at run time; 1 costs calibration time; 2 costs run time, or another target.
     """
 
     what: str
+    setting: str
     options: QuantOptions
-    gain_db: float
+    capability: Capability
     price: int
+    gain_db: float = 0.0
 
 
 def repairs(
-    program: Program, options: QuantOptions, capability: Capability, batches: Sequence[Batch]
+    program: Program,
+    options: QuantOptions,
+    capability: Capability,
+    batches: Sequence[Batch],
+    tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[Repair, ...]:
     """Every repair that gains `WORTH_DB` or more at the output, cheapest first, then by gain.
 
     Args:
-        batches: calibration data, read once per candidate.
+        batches: calibration data, read once per candidate. tell: hears what is being tried.
     """
-    start = _measure(program, options, capability, batches)
-    tried = [
-        replace(
-            candidate, gain_db=_measure(program, candidate.options, capability, batches).output_db - start.output_db
-        )
-        for candidate in _candidates(options, start)
-    ]
+    result = quantize(program, options, capability, batches)
+    start, tried = diagnose(result.reference, result.program, batches), []
+    for candidate in _candidates(program, options, capability, start):
+        tell(f"trying: {candidate.what}")
+        gain = _output_db(program, candidate, batches) - start.output_db
+        tried.append(replace(candidate, gain_db=gain))
     worth = [repair for repair in tried if repair.gain_db >= WORTH_DB]
     return tuple(sorted(worth, key=lambda r: (r.price, -r.gain_db)))
 
 
-def _measure(program: Program, options: QuantOptions, capability: Capability, batches: Sequence[Batch]) -> Diagnosis:
-    result = quantize(program, options, capability, batches)
-    return diagnose(prepare(program), result.program, batches)
+def _output_db(program: Program, repair: Repair, batches: Sequence[Batch]) -> float:
+    """Signal above the noise at the first output, over the samples that `diagnose` looks at."""
+    quantized = quantize(program, repair.options, repair.capability, batches).program
+    inputs = gather(batches, SAMPLES)
+    return sqnr(first_output(program(*inputs)), first_output(quantized(*inputs)))
 
 
-def _candidates(options: QuantOptions, start: Diagnosis) -> list[Repair]:
-    observers = [o for o in ("mse", "percentile", "minmax") if o != options.observer]
+def _candidates(program: Program, options: QuantOptions, capability: Capability, start: Diagnosis) -> list[Repair]:
+    def changed(what: str, setting: str, price: int, **settings: object) -> Repair:
+        return Repair(what, setting, replace(options, **settings), capability, price)  # type: ignore[arg-type]
+
     found = [
-        Repair(f"ranges by {name}", replace(options, observer=name), 0.0, 0)  # type: ignore[arg-type]
-        for name in observers
+        changed(f"ranges by {name}", f"observer: {name}", 0, observer=name)
+        for name in ("mse", "percentile", "minmax")
+        if name != options.observer and options.activation_bits is not None
     ]
+    if not options.equalize:
+        found.append(changed("ranges equalized between layers", "equalize: true", 0, equalize=True))
+    if options.smooth is None and any("layer_norm" in str(n.target) for n in program.nodes):
+        found.append(changed("activations behind layer norms smoothed", "smooth: 0.5", 0, smooth=0.5))
+    if not options.correct_biases:
+        found.append(changed("means put back into the biases", "correct_biases: true", 1, correct_biases=True))
     if not options.rounds_by_output:
-        found.append(Repair("integers chosen by layer output", replace(options, rounding="output"), 0.0, 1))
+        found.append(changed("integers chosen by layer output", "rounding: output", 1, rounding="output"))
+    if capability.weight.granularity == "tensor":
+        finer = capability.weight.model_copy(update={"granularity": "channel"})
+        other = capability.model_copy(update={"weight": finer})
+        found.append(Repair("a scale per channel of each weight", "another target", options, other, 2))
     for noise in start.worst(KEPT_FLOAT):
         kept = (*options.keep_float, noise.node)
-        found.append(Repair(f"{noise.node} kept float", replace(options, keep_float=kept), 0.0, 2))
+        found.append(changed(f"{noise.node} kept float", f"keep_float: [{', '.join(kept)}]", 2, keep_float=kept))
     return found

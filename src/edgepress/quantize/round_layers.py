@@ -36,8 +36,8 @@ class Rounded:
 
 
 @dataclass(frozen=True)
-class _Layer:
-    """One layer, rounded."""
+class RoundedLayer:
+    """One layer, rounded: its weight on the grid, the grid's scales, the bias, and by how much the error fell."""
 
     weight: torch.Tensor
     scales: torch.Tensor
@@ -55,7 +55,7 @@ def round_layers(program: Program, plan: QuantPlan, batches: Iterable[Batch], *,
     inputs = gather(batches, samples)
     reference, quantized = Walk(program, inputs), Walk(insert_qdq(program, plan).program, inputs)
     by_node = {node: point for point in plan.weights for node in point.nodes[:1]}
-    found: dict[str, _Layer] = {}
+    found: dict[str, RoundedLayer] = {}
     biases: dict[str, torch.Tensor] = {}
     for node in [n for n in program.nodes if n.name in by_node]:
         point = by_node[node.name]
@@ -81,13 +81,13 @@ def gather(batches: Iterable[Batch], samples: int) -> tuple[torch.Tensor, ...]:
     return tuple(torch.cat([torch.as_tensor(t) for t in column])[:samples] for column in zip(*kept, strict=True))
 
 
-def _round_one(program: Program, point: WeightPoint, reference: Walk, quantized: Walk, node: Node) -> _Layer:
+def _round_one(program: Program, point: WeightPoint, reference: Walk, quantized: Walk, node: Node) -> RoundedLayer:
     here, there = reference.until(node.name), quantized.until(node.name)
     assert here is not None and there is not None
     weight = program.state()[point.tensor].detach()
     seen = moments(node, reference.arguments(here)[0], quantized.arguments(there)[0], weight)
     bias = _own_bias(program, node)
-    layer = _solve(node, point, weight, bias, centred(seen) if bias is not None else seen)
+    layer = solve_layer(node, point, weight, bias, centred(seen) if bias is not None else seen)
     arguments = list(quantized.arguments(there))
     place = operands.weighted(program, node)
     assert place is not None
@@ -99,30 +99,51 @@ def _round_one(program: Program, point: WeightPoint, reference: Walk, quantized:
     return layer
 
 
-def _solve(node: Node, point: WeightPoint, weight: torch.Tensor, bias: torch.Tensor | None, seen: Moments) -> _Layer:
+def solve_layer(
+    node: Node, point: WeightPoint, weight: torch.Tensor, bias: torch.Tensor | None, seen: Moments
+) -> RoundedLayer:
+    """One weight rounded for its output.
+
+    Args:
+        bias: what takes up the means, or `None`; `seen` is centred then (see `moments.centred`).
+    """
     original = as_matrices(node, weight.double())
     target = gptq.compensated(original, seen.second, seen.cross)
-    per_row = point.axis is not None
-    scales = gptq.best_scales(target, seen.second, point.grid)
-    scales = scales if per_row else scales.amax().expand_as(scales)
-    nearest = torch.clamp(torch.round(target / scales[:, :, None]), point.grid.low, point.grid.high)
-    order = gptq.column_order(seen.second)
-    integers = gptq.round_columns(target, order, scales, point.grid)
-    for _ in range(REFITS if per_row else 0):
-        scales = gptq.fitted_scales(target, seen.second, integers, scales)
-        integers = gptq.round_columns(target, order, scales, point.grid)
-    scales = scales.float().double()  # what is stored
-    values = integers * scales[:, :, None]
-    errors = [gptq.output_error(target - v, seen.second).sum() for v in (nearest * scales[:, :, None], values)]
+    scales, steps, integers = _in_blocks(target, seen, point) if point.block else _in_rows(target, seen, point)
+    values = integers * steps
+    nearest = torch.clamp(torch.round(target / steps), point.grid.low, point.grid.high) * steps
+    errors = [gptq.output_error(target - v, seen.second).sum() for v in (nearest, values)]
     fresh = None
     if bias is not None:
         shift = torch.einsum("grc,gc->gr", original, seen.reference_mean) - torch.einsum(
             "grc,gc->gr", values, seen.mean
         )
         fresh = (bias.double() + shift.reshape(-1)).to(bias.dtype)
-    kept = scales.reshape(-1) if per_row else scales.reshape(-1)[:1]
     gain = float(errors[0] / errors[1].clamp_min(1e-30)) if float(errors[0]) > 0 else 1.0
-    return _Layer(from_matrices(node, values, weight), kept.float(), fresh, gain)
+    return RoundedLayer(from_matrices(node, values, weight), scales.float(), fresh, gain)
+
+
+def _in_rows(target: torch.Tensor, seen: Moments, point: WeightPoint) -> tuple[torch.Tensor, ...]:
+    """(scales to store, the same spread over the weight, integers) with a scale per row, or one in all."""
+    per_row = point.axis is not None
+    scales = gptq.best_scales(target, seen.second, point.grid)
+    scales = scales if per_row else scales.amax().expand_as(scales)
+    order = gptq.column_order(seen.second)
+    integers = gptq.round_columns(target, order, scales, point.grid)
+    for _ in range(REFITS if per_row else 0):
+        scales = gptq.fitted_scales(target, seen.second, integers, scales)
+        integers = gptq.round_columns(target, order, scales, point.grid)
+    scales = scales.float().double()  # what is stored
+    kept = scales.reshape(-1) if per_row else scales.reshape(-1)[:1]
+    return kept, scales[:, :, None], integers
+
+
+def _in_blocks(target: torch.Tensor, seen: Moments, point: WeightPoint) -> tuple[torch.Tensor, ...]:
+    """The same with a scale per block of columns."""
+    assert point.block is not None
+    scales = gptq.best_block_scales(target, seen.second, point.grid, point.block).float().double()
+    steps = scales.repeat_interleave(point.block, 2)
+    return scales.reshape(-1), steps, gptq.round_columns(target, gptq.column_order(seen.second), steps, point.grid)
 
 
 def _own_bias(program: Program, node: Node) -> torch.Tensor | None:

@@ -9,7 +9,7 @@ import torch
 
 from edgepress.ir.program import Program
 from edgepress.passes.learn_scales import plan_of
-from edgepress.quantize.qparams import channel_view, integers
+from edgepress.quantize.qparams import channel_view, weight_integers
 
 LARGEST = 32767
 
@@ -40,7 +40,7 @@ def saturation(program: Program) -> tuple[Saturation, ...]:
     for point in plan.weights:
         if point.input not in activations:
             continue
-        values = integers(state[point.tensor].detach(), torch.tensor(point.scales), point.axis, point.grid)
+        values = weight_integers(state[point.tensor].detach(), point)
         report = _pairs(point.tensor, values, point.axis, activations[point.input])
         if report.pairs:
             found.append(report)

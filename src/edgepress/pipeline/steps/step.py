@@ -18,10 +18,12 @@ class Workplace:
     Attributes:
         folder: becomes the step's result; `None` in a dry run, which writes nothing and trains nothing.
         scratch: survives a kill and is given to the next attempt at the same step (checkpoints).
+        logs: a name of the step's own in the folder for what trackers write, outside of all results.
     """
 
     folder: Path | None
     scratch: Path | None
+    logs: Path | None = None
 
     @property
     def dry(self) -> bool:
@@ -37,6 +39,7 @@ class StepResult:
         summary: one line. facts: small numbers worth showing. refusals: what was not done, and why.
         plan: the decision in words, as `--dry-run` prints it.
         artifact: name of the file inside the step's folder that ships, "" if there is none.
+        declined: the step measured that nothing is gained and left the program alone, as the recipe asked.
     """
 
     program: Program
@@ -46,6 +49,7 @@ class StepResult:
     refusals: tuple[Refusal, ...] = ()
     plan: str = ""
     artifact: str = ""
+    declined: bool = False
 
 
 class Runner(Protocol):
