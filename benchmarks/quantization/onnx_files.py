@@ -5,8 +5,8 @@
 Every tool quantizes every file in a process of its own with the same eight sets of inputs (`onnx_inputs`). Afterwards
 all results run in turns with the file itself in onnxruntime, one thread, batch 1. The error is the norm of the
 difference over the norm of the float output on four other sets of inputs, of the worst output (outputs below 0.01
-in the mean square count as 0.01). edgepress is used as a run does it: import, quantize under the guard, export. Results that
-are there already are kept: `--work` may be used again. NNCF is found through PYTHONPATH.
+in the mean square count as 0.01). edgepress is used as a run does it: import, quantize under the guard, export.
+Results that are there already are kept: `--work` may be used again. NNCF is found through PYTHONPATH.
 """
 
 import argparse
@@ -39,6 +39,7 @@ def with_edgepress(source: Path, out: Path, calibration: list[Feed]) -> Row:
 
     from edgepress.exporters.onnx import export_onnx
     from edgepress.importers.onnx import load
+    from edgepress.passes.mark_dynamic import mark_dynamic
     from edgepress.pipeline.guard import Guard
     from edgepress.quantize.options import QuantOptions
     from edgepress.quantize.post_training import quantize
@@ -51,17 +52,21 @@ def with_edgepress(source: Path, out: Path, calibration: list[Feed]) -> Row:
     capability = load_capability("onnxruntime-local")
     guard = Guard(
         program,
-        lambda slow: quantize(program, QuantOptions(slow=slow), capability, batches),
+        lambda slow: quantize(program, QuantOptions(slow=slow), capability, batches[:2]),  # times do not ask for ranges
         batches[0],
         load_target("local-cpu"),
         source=source if runs(source, calibration[0]) else None,
     )
     choice = guard.choose()
     facts: Row = {**choice.facts, "integers": len(choice.result.plan.quantized) if choice.result else 0}
+    final = choice.program
+    if choice.result is not None:
+        quantized = quantize(program, QuantOptions(slow=choice.slow), capability, batches).program
+        final = mark_dynamic(quantized, choice.dynamic).program
     if choice.as_it_was:
         shutil.copyfile(source, out)
     else:
-        export_onnx(choice.program, out)
+        export_onnx(final, out)
     return facts | {"kept": choice.outcome, "reasons": [str(r) for r in choice.refusals][:4]}
 
 
@@ -150,12 +155,13 @@ def comparable(path: Path, feed: Feed) -> list[int]:
 
 
 def take_turns(paths: dict[str, Path], feed: Feed, seconds: float) -> dict[str, float]:
-    """Median ms of each file, run in turns."""
+    """Median ms of each file, in turns of two runs of which the second counts."""
     calls = {name: (session(path), typed(path, [feed])[0]) for name, path in paths.items()}
     seen: dict[str, list[float]] = {name: [] for name in calls}
     start, rounds = time.perf_counter(), 0
     while rounds < 7 or (time.perf_counter() - start < seconds and rounds < 400):
         for name, (model, feed) in calls.items():
+            model.run(None, feed)  # brings its weights back into the caches
             begin = time.perf_counter()
             model.run(None, feed)
             seen[name].append((time.perf_counter() - begin) * 1e3)
@@ -202,12 +208,14 @@ def result_path(folder: Path, source: Path, tool: str) -> Path:
     return folder / f"{source.stem}.{tool.replace(' ', '-')}.onnx"
 
 
-def attempt(tool: str, source: Path, folder: Path) -> Row:
+def attempt(tool: str, source: Path, folder: Path, *, only_known: bool) -> Row:
     """Quantize, or take what an earlier run left."""
     out = result_path(folder, source, tool)
     record = out.with_suffix(".json")
     if record.exists():
         return dict(json.loads(record.read_text()))
+    if only_known:
+        return {"reason": "not tried"}
     command = [sys.executable, __file__, "--worker", tool, str(source), str(out)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -258,6 +266,7 @@ def main() -> None:
     parser.add_argument("--files", nargs="+", default=[])
     parser.add_argument("--seconds", type=float, default=2.0, help="of timing for each file")
     parser.add_argument("--quantize-only", action="store_true")
+    parser.add_argument("--time-only", action="store_true", help="what an earlier run quantized")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "onnx_files.json")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -270,17 +279,20 @@ def main() -> None:
     for source in sorted((DATA / "onnx").glob("*.onnx")):
         if arguments.files and source.stem not in arguments.files:
             continue
-        rows = {tool: attempt(tool, source, arguments.work) for tool in arguments.tools}
+        rows = {t: attempt(t, source, arguments.work, only_known=arguments.time_only) for t in arguments.tools}
         if not arguments.quantize_only:
             table[source.stem] = judge(source, arguments.work, rows, arguments.seconds)
             rows = table[source.stem]
         print(source.stem, json.dumps(rows), flush=True)
-    if not table:
-        return
+        if table:
+            write(table, arguments.tools, arguments.out)
+
+
+def write(table: dict[str, dict[str, Row]], tools: list[str], out: Path) -> None:
+    """The results so far, as JSON and as a table."""
     environment = {"cpu": platform.processor(), "onnxruntime": ort.__version__, "python": platform.python_version()}
-    arguments.out.write_text(json.dumps({"environment": environment, "files": table}, indent=1) + "\n")
-    arguments.out.with_suffix(".md").write_text(markdown(table, arguments.tools))
-    print(markdown(table, arguments.tools))
+    out.write_text(json.dumps({"environment": environment, "files": table}, indent=1) + "\n")
+    out.with_suffix(".md").write_text(markdown(table, tools))
 
 
 if __name__ == "__main__":

@@ -92,3 +92,52 @@ def test_bad_input_is_wrong_use(case: Callable[[Path], list[str]] | str, tmp_pat
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.glob("run/steps/*"))
     assert not (tmp_path / "run" / "evidence.json").exists()
+
+
+def weights_not_a_number(folder: Path) -> list[str]:
+    """The network itself holds a NaN; nothing before quantization looks at weights."""
+    (folder / "net.py").write_text(
+        (folder / "net.py").read_text().replace("return Tiny(width)", "net = Tiny(width)\n    BREAK\n    return net")
+    )
+    text = (folder / "net.py").read_text().replace("BREAK", "net.b.weight.data[0, 0, 0, 0] = float('nan')")
+    (folder / "net.py").write_text(text)
+    return []
+
+
+def data_not_finite(folder: Path) -> list[str]:
+    data = dict(np.load(folder / "train.npz"))
+    data["images"][5, 0, 0, 0] = np.inf
+    np.savez(folder / "train.npz", **data)
+    return []
+
+
+@pytest.mark.parametrize(("case", "words"), [(weights_not_a_number, "b.weight"), (data_not_finite, "train.npz")])
+def test_quantize_refuses_what_is_not_finite(
+    case: Callable[[Path], list[str]], words: str, tmp_path: Path, edgepress: Run
+) -> None:
+    recipe = make_project(tmp_path)
+    case(tmp_path)
+    done = edgepress("quantize", recipe, "--out", tmp_path / "run")
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "evidence.json").exists()
+
+
+def test_quantize_with_one_sample_and_constant_images(tmp_path: Path, edgepress: Run) -> None:
+    recipe = make_project(tmp_path)
+    data = dict(np.load(tmp_path / "train.npz"))
+    np.savez(tmp_path / "train.npz", images=np.full_like(data["images"][:1], 0.5), labels=data["labels"][:1])
+    done = edgepress("quantize", recipe, "--out", tmp_path / "run", "--set", "steps.2.quantize.samples=1")
+    assert done.returncode in (0, 1), done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "run" / "evidence.json").exists()
+
+
+def test_quantize_names_the_outlier(tmp_path: Path, edgepress: Run) -> None:
+    recipe = make_project(tmp_path)
+    data = dict(np.load(tmp_path / "train.npz"))
+    data["images"][:8, 0, 5, 5] = 1e4
+    np.savez(tmp_path / "train.npz", **data)
+    done = edgepress("quantize", recipe, "--out", tmp_path / "run", "--json")
+    assert done.returncode in (0, 1), done.stderr
+    assert "less than one step" in (tmp_path / "run" / "evidence.json").read_text()

@@ -8,6 +8,7 @@ from torch.fx import Node
 
 from edgepress.exporters.onnx_graph import GraphBuilder, NotTranslated, to_numpy
 from edgepress.exporters.onnx_ops import Translation, arg, rank
+from edgepress.ir.text import op_name
 
 Array = np.ndarray[Any, Any]
 # Position in torch's order of each gate of ONNX: LSTM i f g o -> i o f c, GRU r z n -> z r h.
@@ -57,7 +58,7 @@ def stack(
     for layer in range(layers):
         here = slice(layer * directions, (layer + 1) * directions)
         cells = [list(arg(node, 2)[i * per_cell : (i + 1) * per_cell]) for i in range(here.start, here.stop)]
-        initial = [_rows(g, g.name(state), here) if layers > 1 else g.name(state) for state in states]
+        initial = [_initial(g, state, here, layers) for state in states]
         value, states_after = _layer(g, op, value, cells, initial, emit)
         last.append(states_after)
     if batch_first:
@@ -69,6 +70,18 @@ def stack(
             g.emit("Concat", list(ends), out=f"{out}_{i}", axis=0)
         else:
             g.emit("Identity", list(ends), out=f"{out}_{i}")
+
+
+def _initial(g: GraphBuilder, state: Node, rows: slice, layers: int) -> str:
+    """The state a layer starts from; "" where that is 0, as ONNX starts by itself."""
+    if starts_recurrences_at_zero(state):
+        return ""
+    return _rows(g, g.name(state), rows) if layers > 1 else g.name(state)
+
+
+def starts_recurrences_at_zero(node: Node) -> bool:
+    """Whether a node is nothing but zeros that recurrent layers start from: it need not be written."""
+    return op_name(node) == "aten.zeros" and all(op_name(user) in RECURRENT for user in node.users)
 
 
 def _rows(g: GraphBuilder, state: str, rows: slice) -> str:

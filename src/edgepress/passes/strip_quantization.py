@@ -3,7 +3,7 @@
 import torch
 from torch.fx import Node
 
-from edgepress.ir import quant_ops  # noqa: F401  (registers the operators below)
+from edgepress.ir import float8_ops, quant_ops  # noqa: F401  (registers the operators below)
 from edgepress.ir.edit import Editor
 from edgepress.ir.program import PassResult, Program
 
@@ -18,6 +18,8 @@ HANDS_ON = (
     qd.dequantize_per_channel.default,
     qd.quantize_per_channel_group.default,
     qd.dequantize_per_channel_group.default,
+    torch.ops.edgepress.quantize_float8.default,
+    torch.ops.edgepress.dequantize_float8.default,
     torch.ops.edgepress.learned_quantize.default,
 )
 

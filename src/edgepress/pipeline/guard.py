@@ -11,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from random import Random
 from statistics import quantiles
 from tempfile import TemporaryDirectory
+from time import perf_counter
 
 import torch
 
 from edgepress.exporters.onnx import export_onnx
 from edgepress.ir import Program, Refusal
 from edgepress.ir.text import op_name
-from edgepress.measure.latency import compare_latency
 from edgepress.passes.mark_dynamic import mark_dynamic
 from edgepress.pipeline.kernels import Profile, profile
 from edgepress.quantize.place import fusions
@@ -27,17 +28,19 @@ from edgepress.quantize.post_training import QuantizeResult, prepare
 from edgepress.quantize.profit import Costs, losing_nodes
 from edgepress.targets import Target
 from edgepress.targets.capability import Capability, load_capability
-from edgepress.targets.runtimes import Array, open_session
+from edgepress.targets.runtimes import Array, Session, open_session
 
-ROUNDS = 3
+ROUNDS = 4
+CAUTION = (1.0, 4.0)
+"""Conversions cost more than their own kernels: layouts change around them. Dearer ones leave only large gains."""
 CLEARLY = 0.97
 """A quantized network counts as faster below this share of the float time."""
 SMALLER = 0.8
 """One that is only as fast pays below this share of the float bytes."""
 ALIKE = 1.02
 """Times that differ by less are the same."""
-SECONDS = 2.0
-"""About how long all versions are timed in turns."""
+SECONDS, LEAST, MOST = 2.0, 5, 300
+"""About how long all versions are timed in turns, and in how many rounds."""
 Make = Callable[[Mapping[str, str]], QuantizeResult]
 FLOAT, SOURCE = "float", "source"
 
@@ -143,19 +146,25 @@ class Guard:
     def _static(self, floating: Profile, folder: Path) -> Iterator[Version]:
         """The complete version, then ones without what the measurements say had better stay float."""
         integer: dict[str, float] = {}
-        slow: dict[str, str] = {}
-        for number in range(ROUNDS if self.search else 1):
+        slow: dict[str, str] | None = {}
+        tried: list[set[str]] = []
+        while slow is not None and len(tried) < (ROUNDS if self.search else 1):
             result = self.make(slow)
-            version = self._version(result.program, folder / f"int8-{number}.onnx", result)
-            version = replace(version, slow=slow)
-            if version.integers or not number:
+            version = replace(self._version(result.program, folder / f"int8-{len(tried)}.onnx", result), slow=slow)
+            if version.integers or not tried:
                 yield version
+            tried.append(set(slow))
             integer |= version.profile.compute_of(self._on_integers(result))
             costs = Costs(floating.compute, integer, *version.profile.rates())
-            losing = losing_nodes(self.prepared, self.capability, costs)
-            if losing.keys() == slow.keys():
-                return
-            slow = losing
+            slow = self._untried(costs, tried)
+
+    def _untried(self, costs: Costs, tried: Sequence[set[str]]) -> dict[str, str] | None:
+        """What loses by these costs, or, if that was tried already, by dearer conversions."""
+        for caution in CAUTION:
+            losing = losing_nodes(self.prepared, self.capability, costs.with_conversions(caution))
+            if set(losing) not in tried:
+                return losing
+        return None
 
     def _on_integers(self, result: QuantizeResult) -> set[str]:
         """Nodes on integers, and the activation functions fused into them."""
@@ -180,14 +189,9 @@ class Guard:
         if self.source is not None:
             paths[SOURCE] = self.source
         sessions = {name: open_session(path, self.target) for name, path in paths.items()}
-        once = sum(version.profile.total for version in versions) * 1e-6
-        found = compare_latency(
-            sessions, self.feeds, runs=int(min(300, max(7, SECONDS / once))), warmup=5, target=self.target.name
-        )
+        times = _turns(sessions, self.feeds)
         for session in sessions.values():
             session.close()
-        # The lower quartile: whatever else the machine does only adds to a time.
-        times = {name: quantiles(measurements[0].samples, n=4)[0] for name, measurements in found.items()}
         return [replace(version, ms=times[str(i)]) for i, version in enumerate(versions)], times
 
     def _judge(self, versions: Sequence[Version], times: Mapping[str, float]) -> Choice:
@@ -211,6 +215,23 @@ class Guard:
             dynamic=chosen.dynamic,
             refusals=() if pays else tuple(reasons(best, plain, float_ms, float_bytes)),
         )
+
+
+def _turns(sessions: Mapping[str, Session], feeds: Mapping[str, Array]) -> dict[str, float]:
+    """Milliseconds per session, taken in turns of two runs: the first brings its weights back into the caches.
+
+    The lower quartile, since whatever else the machine does only adds to a time.
+    """
+    seen: dict[str, list[float]] = {name: [] for name in sessions}
+    order, random, started = list(sessions), Random(0), perf_counter()
+    while len(seen[order[0]]) < LEAST or (perf_counter() - started < SECONDS and len(seen[order[0]]) < MOST):
+        random.shuffle(order)
+        for name in order:
+            sessions[name].run(feeds)
+            begin = perf_counter()
+            sessions[name].run(feeds)
+            seen[name].append((perf_counter() - begin) * 1e3)
+    return {name: quantiles(found, n=4)[0] for name, found in seen.items()}
 
 
 def _best(versions: Sequence[Version], float_bytes: int) -> Version:

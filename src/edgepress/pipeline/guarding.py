@@ -60,7 +60,7 @@ def dynamic(program: Program, capability: Capability, keep: tuple[str, ...]) -> 
     refused = [
         Refusal(f"{n.name} ({op_name(n)})", "the target does not quantize it dynamically", "scheme: int8")
         for n in program.nodes
-        if n not in able and capability.rule(op_name(n)) is not None
+        if n not in able and (rule := capability.rule(op_name(n))) is not None and rule.role == "compute"
     ]
     return mark_dynamic(program, [n.name for n in able]).program, refused
 

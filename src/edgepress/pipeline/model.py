@@ -10,11 +10,20 @@ from edgepress.importers.pytorch import FactorySource, InputSpec, from_factory, 
 from edgepress.ir import Program, load
 from edgepress.ir.serde import MANIFEST
 from edgepress.passes.strip_quantization import strip_quantization
-from edgepress.recipe.model import ModelSource
+from edgepress.recipe.model import ModelSource, Network
 
 
 def import_model(source: ModelSource) -> Program:
     """Import what a recipe's `model:` section names.
+
+    Raises:
+        UserError: the file, the factory, the weights or the capture fails.
+    """
+    return import_network(source)
+
+
+def import_network(source: Network) -> Program:
+    """Import what one of the doors of a network leads to.
 
     Raises:
         UserError: the file, the factory, the weights or the capture fails.
@@ -64,14 +73,14 @@ def _from_onnx(path: Path) -> Program:
     return load_onnx(path)
 
 
-def _from_huggingface(source: ModelSource) -> Program:
+def _from_huggingface(source: Network) -> Program:
     from edgepress.importers.huggingface import from_huggingface
 
     assert source.huggingface is not None
     return from_huggingface(source.huggingface, _inputs(source), batch=_batch(source))
 
 
-def _factory_source(source: ModelSource) -> FactorySource:
+def _factory_source(source: Network) -> FactorySource:
     assert source.factory is not None
     return FactorySource(
         reference=source.factory,
@@ -83,11 +92,11 @@ def _factory_source(source: ModelSource) -> FactorySource:
     )
 
 
-def _inputs(source: ModelSource) -> list[InputSpec]:
+def _inputs(source: Network) -> list[InputSpec]:
     return [InputSpec(name, tuple(spec.shape), spec.dtype) for name, spec in source.inputs.items()]
 
 
-def _batch(source: ModelSource) -> int | None:
+def _batch(source: Network) -> int | None:
     """The one batch size of all inputs, `None` where it is free.
 
     Raises:

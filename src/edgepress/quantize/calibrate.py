@@ -6,7 +6,7 @@ from functools import partial
 import torch
 
 from edgepress.errors import UserError
-from edgepress.ir.program import Program
+from edgepress.ir.program import Program, Refusal
 from edgepress.ir.quant_plan import ActivationPoint, BiasPoint, QuantPlan, WeightPoint
 from edgepress.quantize.observers import OBSERVERS, Extremes, NotFinite
 from edgepress.quantize.qparams import affine, channel_view, point_scales
@@ -18,13 +18,20 @@ BIAS_STEPS = 2**30
 
 
 def calibrate(
-    program: Program, plan: QuantPlan, batches: Iterable[Batch], *, observer: str = "minmax", power_of_two: bool = False
+    program: Program,
+    plan: QuantPlan,
+    batches: Iterable[Batch],
+    *,
+    observer: str = "minmax",
+    power_of_two: bool = False,
+    told: list[Refusal] | None = None,
 ) -> QuantPlan:
     """The plan with every scale filled in.
 
     Args:
         program: the program the plan was placed for. batches: tuples of input tensors; read once, one at a time.
         observer: a key of `observers.OBSERVERS`.
+        told: takes up the activations whose range is so wide that most values fall on one integer.
 
     Raises:
         UserError: no batches, or infinities or NaNs in the weights or in what the network computes.
@@ -36,7 +43,23 @@ def calibrate(
         _with_scale(point, ranges.get(point.group), fixed.get(point.group), power_of_two) for point in plan.activations
     )
     plan = plan.model_copy(update={"activations": activations})
+    if told is not None:
+        told += (_too_wide(point, ranges[point.group]) for point in activations if _is_wide(point, ranges))
     return scale_weights(program, plan)
+
+
+def _is_wide(point: ActivationPoint, ranges: Mapping[str, Extremes]) -> bool:
+    """Whether the usual value of what was observed is below one step of its grid."""
+    seen = ranges.get(point.group)
+    return point.source and seen is not None and point.scale is not None and 0 < seen.usual < point.scale
+
+
+def _too_wide(point: ActivationPoint, seen: Extremes) -> Refusal:
+    return Refusal(
+        point.node,
+        f"values reach from {seen.low:.4g} to {seen.high:.4g}, but {seen.usual:.2g} is usual: less than one step",
+        "calibration data without outliers, an observer that cuts them (percentile, mse), or keep_float",
+    )
 
 
 def observe(program: Program, plan: QuantPlan, batches: Iterable[Batch], observer: str) -> dict[str, Extremes]:

@@ -17,7 +17,15 @@ from edgepress.quantize.qparams import affine
 BINS = 2048
 # Beyond this many values per batch a regular subset is counted: the tails are exact through minimum and maximum.
 COUNTED = 1 << 16
+SAMPLED = 1 << 13
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
+
+def regular_sample(values: torch.Tensor, most: int) -> torch.Tensor:
+    """About `most` of the values, or all of them if there are no more."""
+    flat = values.detach().reshape(-1)
+    # An odd stride walks through all channels and positions instead of the same ones again and again.
+    return flat[:: max(1, flat.numel() // most) | 1].float()
 
 
 class NotFinite(ValueError):
@@ -26,10 +34,12 @@ class NotFinite(ValueError):
 
 @dataclass
 class Extremes:
-    """Smallest and largest value seen so far."""
+    """Smallest and largest value seen so far, and how large values usually are: whether the range suits them."""
 
     low: float = math.inf
     high: float = -math.inf
+    magnitudes: float = 0.0
+    counted: int = 0
 
     def update(self, values: torch.Tensor) -> None:
         """Take in one batch.
@@ -41,6 +51,14 @@ class Extremes:
         if not (math.isfinite(low) and math.isfinite(high)):
             raise NotFinite(f"values from {low} to {high}")
         self._take(low, high, values)
+        some = regular_sample(values, SAMPLED)
+        self.magnitudes += float(some.abs().sum())
+        self.counted += len(some)
+
+    @property
+    def usual(self) -> float:
+        """Mean magnitude of the values, which a few outliers hardly move."""
+        return self.magnitudes / self.counted if self.counted else 0.0
 
     def _take(self, low: float, high: float, values: torch.Tensor) -> None:
         self.low, self.high = min(self.low, low), max(self.high, high)
@@ -76,11 +94,9 @@ class Histogram(Extremes):
         self._grow(max(-low, high))
         if self.reach == 0.0:
             return
-        flat = values.detach().reshape(-1)
-        # An odd stride walks through all channels and positions instead of the same ones again and again.
-        stride = max(1, flat.numel() // COUNTED) | 1
-        sample = flat[::stride].float()
-        self.counts += torch.histc(sample, BINS, -self.reach, self.reach).double().numpy() * stride
+        sample = regular_sample(values, COUNTED)
+        share = values.numel() / max(1, len(sample))
+        self.counts += torch.histc(sample, BINS, -self.reach, self.reach).double().numpy() * share
 
     def _grow(self, needed: float) -> None:
         if self.reach == 0.0:

@@ -6,7 +6,7 @@ the nodes that pay.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -39,6 +39,12 @@ class Costs:
     to_integer: float = 0.0006
     to_float: float = 0.0005
     launch: float = 1.0
+
+    def with_conversions(self, factor: float) -> "Costs":
+        """The same with conversions that cost `factor` times as much."""
+        return replace(
+            self, to_integer=factor * self.to_integer, to_float=factor * self.to_float, launch=factor * self.launch
+        )
 
 
 def losing_nodes(program: Program, capability: Capability, costs: Costs) -> dict[str, str]:

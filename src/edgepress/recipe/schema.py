@@ -27,26 +27,56 @@ Task = Literal[
 
 
 class LatencyPlan(Section):
-    """How latency is taken: `runs` timed after `warmup` untimed ones, interleaved with the baseline."""
+    """How latency is taken: `runs` timed after `warmup` untimed ones, interleaved with the baseline.
+
+    Attributes:
+        threads: of the runtime; each target's own number without one.
+    """
 
     runs: PositiveInt = 200
     warmup: NonNegativeInt = 20
     batch: PositiveInt = 1
-    threads: PositiveInt = 1
+    threads: PositiveInt | None = None
+
+
+class ModelledEnergy(Section):
+    """Energy by arithmetic instead of by meter (45 nm, Horowitz 2014): ranks networks, predicts no device.
+
+    Attributes:
+        number_format: of the result; the baseline counts as float32. memory: where weights and activations lie.
+    """
+
+    number_format: Literal["float32", "float16", "int8"] = "int8"
+    memory: Literal["dram", "sram"] = "dram"
+
+
+class Grid(Section):
+    """What a kilowatt-hour emits: `grams_per_kwh` of CO2, and the source of that figure."""
+
+    grams_per_kwh: Annotated[float, Field(ge=0)]
+    source: Annotated[str, Field(min_length=1)]
 
 
 class Measure(Section):
     """What is measured on baseline and result; `latency: null` leaves it out.
 
-    `energy` needs a meter of the target: without one the report says why there is no number. `sensitivity` cuts every
-    group of channels alone and reports how far the loss rises: the heat map of the report, from calibration data.
+    Attributes:
+        memory: cold starts, `cold_starts` fresh processes per model: load time, first inference, peak memory.
+        energy: needs a meter of the target: without one the report says why there is no number.
+        sensitivity: cuts every group of channels alone and reports how far the loss rises: the heat map of the report.
+        callers: throughput with so many callers at once; 0 leaves it out.
+        modelled_energy: an estimate beside the measurement, labelled as such. grid: CO2 of energy that was measured.
     """
 
     latency: LatencyPlan | None = LatencyPlan()
     accuracy: bool = True
     memory: bool = True
+    cold_starts: PositiveInt = 5
     energy: bool = True
     sensitivity: bool = False
+    callers: NonNegativeInt = 0
+    modelled_energy: ModelledEnergy | None = None
+    grid: Grid | None = None
 
 
 def _limits_only(budget: Budget) -> dict[str, Any]:
