@@ -273,7 +273,7 @@ def _headline(results: list[FileResult]) -> list[str]:
         f"Of {n} files {sum(r.imports for r in results)} import, {sum(r.matches for r in results)} match within 1e-4, "
         f"{sum(r.quantized.done for r in results)} are quantized to int8 and {sum(r.pruned.done for r in results)} are "
         "pruned by at least a fifth of their multiply-accumulates; what is quantized or pruned was exported and run in "
-        "onnxruntime.",
+        "onnxruntime. Seconds are wall-clock time of the import, on a machine that was busy with other work.",
     ]
 
 
