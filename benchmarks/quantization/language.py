@@ -45,7 +45,7 @@ def perplexity(logits: torch.Tensor, windows: torch.Tensor) -> float:
 
 
 def _train(model: torch.nn.Module) -> None:
-    windows, held_out = text()
+    windows, _ = text()
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS, pct_start=0.1)
     order = torch.Generator().manual_seed(0)

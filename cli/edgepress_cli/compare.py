@@ -26,8 +26,9 @@ def compare(
     recipe: Annotated[Path | None, typer.Option(help="With --layers: whose data model files are compared on.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="With --layers: how many.")] = 64,
     capability: Annotated[
-        str, typer.Option(help="With --layers: the capability table that repairs of model files are tried for.")
-    ] = "onnxruntime-local",
+        str | None,
+        typer.Option(help="With --layers: the capability table asked about (repairs, sums that saturate)."),
+    ] = None,
     repairs: Annotated[bool, typer.Option("--repairs/--no-repairs", help="With --layers: try what would help.")] = True,
 ) -> None:
     """Compare models: metrics with intervals, layers, classes, and the Pareto front; or noise, value by value."""

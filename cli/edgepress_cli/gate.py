@@ -54,7 +54,7 @@ def gate(
     if retime or _needs_timing(evidence, asked, subject):
         from edgepress_cli.timing import artifacts_of, judge_with_timing
 
-        files = artifacts_of(evidence, subject)
+        files = artifacts_of(evidence, subject, target)
         evidence, judgement = judge_with_timing(evidence, files, asked, reference, target, seconds, false_alarm_rate)
     else:
         from edgepress.gate.judge import judge

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 
 def compare_layers(
-    subjects: list[Path], *, recipe: Path | None, samples: int, target: str, with_repairs: bool, as_json: bool
+    subjects: list[Path], *, recipe: Path | None, samples: int, target: str | None, with_repairs: bool, as_json: bool
 ) -> None:
     """Diagnose a run, or a float model file and its quantized one, and print what was found."""
     from edgepress.errors import UserError
     from edgepress.pipeline.diagnosis import diagnose_files, diagnose_run
+    from edgepress.targets.capability import LOCAL
     from edgepress_cli.console import ConsoleReporter
 
     if len(subjects) > 2:
@@ -27,11 +28,17 @@ def compare_layers(
     reporter = ConsoleReporter()
     try:
         if len(subjects) == 1:
-            found = diagnose_run(subjects[0], samples, with_repairs=with_repairs, reporter=reporter)
+            found = diagnose_run(subjects[0], samples, target=target, with_repairs=with_repairs, reporter=reporter)
         else:
             first, second = subjects
             found = diagnose_files(
-                first, second, samples, recipe=recipe, target=target, with_repairs=with_repairs, reporter=reporter
+                first,
+                second,
+                samples,
+                recipe=recipe,
+                target=target or LOCAL,
+                with_repairs=with_repairs,
+                reporter=reporter,
             )
     finally:
         reporter.close()
@@ -44,6 +51,7 @@ def _plain(found: Findings) -> dict[str, Any]:
     ]
     return {
         "data": found.data,
+        "exact": found.exact,
         "output_db": found.diagnosis.output_db,
         "first_bad": found.diagnosis.first_bad,
         "nodes": [asdict(node) for node in found.diagnosis.nodes],
@@ -60,6 +68,7 @@ LEGEND = (
 
 def _text(found: Findings) -> str:
     parts = [f"on {found.data}\n", found.diagnosis.to_text(), LEGEND]
+    parts += [f"model.onnx in onnxruntime: {found.exact}\n"] if found.exact else []
     if found.saturating is not None:
         parts += ["no sum can leave 16 bits\n"] if not found.saturating else []
         parts += [f"{s.tensor}: {s.pairs:.2%} of the sums can saturate, up to {s.worst:,}\n" for s in found.saturating]

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from edgepress.measure.record import Environment, Evidence, Measurement, Subject
 
 
-def artifacts_of(evidence: Evidence, subject: Path) -> dict[str, Path]:
-    """Role -> file of the models that the evidence names; a run names them relative to its folder."""
+def artifacts_of(evidence: Evidence, subject: Path, target: str) -> dict[str, Path]:
+    """Role -> the file of that model which runs on the target; a run names files relative to its own folder."""
     root = subject if subject.is_dir() else subject.parent if subject.suffix == ".json" else Path()
     subjects = {"baseline": evidence.baseline, "compressed": evidence.compressed}
-    return {role: root / one.artifact for role, one in subjects.items() if one.artifact}
+    files = {role: one.artifacts.get(target, one.artifact) for role, one in subjects.items()}
+    return {role: root / file for role, file in files.items() if file}
 
 
 def judge_with_timing(

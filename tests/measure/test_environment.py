@@ -80,3 +80,13 @@ def test_a_governor_that_is_not_performance_is_a_standing_warning(tmp_path: Path
     (warning,) = describe(machine=machine(tmp_path, governors=("performance", "schedutil"))).warnings
     assert "schedutil" in warning
     assert environment._standing_warnings(["performance"]) == ()
+
+
+def test_another_power_mode_is_a_warning_and_another_machine(tmp_path: Path) -> None:
+    board = machine(tmp_path, PI)
+    assert describe(machine={**board, "power_mode": "15W"}, power_mode="15W").warnings == ()
+    (warning,) = describe(machine={**board, "power_mode": "MAXN"}, power_mode="15W").warnings
+    assert "MAXN" in warning and "15W" in warning
+    (warning,) = describe(machine=board, power_mode="15W").warnings
+    assert "unknown" in warning
+    assert machine_class({**board, "power_mode": "MAXN"}) != machine_class({**board, "power_mode": "15W"})

@@ -10,6 +10,7 @@ import pytest
 from edgepress import targets
 from edgepress.errors import ToolError, UserError
 from edgepress.measure.memory import measure_cold_start
+from edgepress.targets.worker.cold_start import allocator_bytes
 
 X = {"x": np.ones((1, 1024), np.float32)}
 MIB = 2**20
@@ -62,3 +63,13 @@ def test_a_process_that_is_killed(onnx_with_weights, target, monkeypatch, tmp_pa
 def test_no_repeats(target):
     with pytest.raises(UserError, match="nothing to measure"):
         measure_cold_start(Path("unused.onnx"), target, X, repeats=0)
+
+
+def test_the_allocator_holds_the_weights_where_the_system_tells(onnx_with_weights, target):
+    found = {m.name: m for m in measure_cold_start(onnx_with_weights(64), target, X, repeats=1)}
+    held = found["allocator_bytes"]
+    assert "gpu_memory_bytes" not in found, "only of a target with a GPU"
+    if allocator_bytes() is None:
+        assert held.value is None and held.reason
+    else:
+        assert 64 * MIB <= held.value < 4 * 64 * MIB

@@ -99,3 +99,16 @@ def test_something_that_is_no_image():
 def test_what_does_not_fit(first, second, labels, what):
     with pytest.raises(UserError, match=what):
         compare_outcomes(first, second, labels)
+
+
+def test_slices_are_paired_like_classes():
+    outcomes = compare_outcomes(FIRST, SECOND, LABELS, slices={"light": ["day", "night", "day", "night", "night"]})
+    slices = {c.label: c.outcomes for c in outcomes.classes if c.kind == "slice"}
+    assert set(slices) == {"light=day", "light=night"}
+    assert (slices["light=day"].both, slices["light=day"].n) == (2, 2)
+    assert (slices["light=night"].only_first, slices["light=night"].only_second, slices["light=night"].neither) == (
+        1,
+        1,
+        1,
+    )
+    assert [c.label for c in outcomes.classes if c.kind == "class"] == ["0", "1", "2"]

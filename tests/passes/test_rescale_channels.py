@@ -4,7 +4,7 @@ from torch import nn
 
 from edgepress.analysis.links import find_links
 from edgepress.ir import capture
-from edgepress.passes.rescale_channels import Rescale, input_reach, rescale_channels
+from edgepress.passes.rescale_channels import Rescale, input_reach, rescale_channels, weight_name
 
 
 class Grouped(nn.Module):
@@ -25,7 +25,8 @@ def test_outputs_stay_and_weights_move() -> None:
     program = capture(Grouped(), [torch.randn(2, 9, 8)])
     links, _ = find_links(program)
     assert sorted(link.producer.name for link in links) == ["conv1d", "layer_norm"]
-    rescales = [Rescale(link, torch.rand(len(program.tensor_of(link.producer.args[2] if link.producer.name == "layer_norm" else link.producer.args[1]))) + 0.1) for link in links]  # type: ignore[arg-type]  # fmt: skip
+    channels = [len(program.state()[weight_name(program, link.producer)]) for link in links]
+    rescales = [Rescale(link, torch.rand(n) + 0.1) for link, n in zip(links, channels, strict=True)]
     result = rescale_channels(program, rescales)
     x = torch.randn(4, 9, 8)
     assert result.changed and torch.allclose(program(x), result.program(x), rtol=1e-4, atol=1e-4)

@@ -123,16 +123,17 @@ def activation_bytes(node: Node) -> int:
 
     Where every reader quantizes the output, it is kept as integers only; Q and DQ themselves keep nothing.
     """
-    if _is_conversion(node):
+    if is_conversion(node):
         return 0
     total = _output_bytes(node.meta.get("val"))
-    if node.users and all(_is_conversion(user) for user in node.users):
+    if node.users and all(is_conversion(user) for user in node.users):
         stored = next(iter(node.users)).meta["val"]
         return _output_bytes(stored) if isinstance(stored, torch.Tensor) else total
     return total
 
 
-def _is_conversion(node: Node) -> bool:
+def is_conversion(node: Node) -> bool:
+    """Whether a node quantizes or dequantizes."""
     return "quantized_decomposed" in str(node.target)
 
 

@@ -25,8 +25,9 @@ def npz(
     inputs: str | Sequence[str] = "images",
     targets: str | None = "labels",
     classes: Sequence[str] = (),
+    slices: Sequence[str] = (),
 ) -> Dataset:
-    """A NumPy archive. `inputs` and `targets` name its arrays; pickled objects are refused.
+    """A NumPy archive. `inputs`, `targets` and `slices` name its arrays; pickled objects are refused.
 
     Raises:
         UserError: no such file, not an archive, a named array that it does not hold.
@@ -35,7 +36,7 @@ def npz(
     names = [inputs] if isinstance(inputs, str) else list(inputs)
     try:
         with np.load(file, allow_pickle=False) as archive:
-            wanted = [*names, *([targets] if targets else [])]
+            wanted = [*names, *([targets] if targets else []), *slices]
             missing = [name for name in wanted if name not in archive.files]
             if missing:
                 raise UserError(f"{file} has no array {missing[0]}", found=", ".join(archive.files) or "nothing",
@@ -48,6 +49,7 @@ def npz(
         target_tensor(arrays[targets]) if targets else None,
         tuple(classes),
         file.name,
+        {name: tuple(map(str, arrays[name].tolist())) for name in slices},
     )
 
 

@@ -1,8 +1,8 @@
 """A data set in memory: what every source gives and every consumer takes."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -20,15 +20,17 @@ class Dataset:
         targets: (N, ...) labels or values to predict; `None` for unlabelled data.
         classes: name of each class, in label order; empty where targets are no class labels.
         source: where it came from, for people.
+        slices: ways to slice the data, each with one label per sample ({"speaker": ("ann", "bob", ...)}).
     """
 
     inputs: tuple[Tensor, ...]
     targets: Tensor | None = None
     classes: tuple[str, ...] = ()
     source: str = ""
+    slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        counts = {len(t) for t in (*self.inputs, *_present(self.targets))}
+        counts = {len(t) for t in (*self.inputs, *_present(self.targets))} | set(map(len, self.slices.values()))
         if len(counts) != 1 or 0 in counts:
             raise UserError(
                 f"the data set {self.source or 'in memory'} is not usable",
@@ -65,7 +67,8 @@ class Dataset:
         """The samples at `indices`, in that order."""
         rows = torch.as_tensor(indices, dtype=torch.int64)
         targets = None if self.targets is None else self.targets[rows]
-        return replace(self, inputs=tuple(t[rows] for t in self.inputs), targets=targets)
+        slices = {name: tuple(labels[i] for i in rows.tolist()) for name, labels in self.slices.items()}
+        return replace(self, inputs=tuple(t[rows] for t in self.inputs), targets=targets, slices=slices)
 
     def take(self, n: int, seed: int) -> "Dataset":
         """`n` samples drawn without replacement, in drawn order; all of them, shuffled, if there are fewer."""

@@ -1,25 +1,26 @@
 """Export a program as ONNX: small, deterministic, and in the forms that runtimes fuse."""
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import onnx
 
 from edgepress.errors import UserError
 from edgepress.exporters.onnx_carry import carry_integers
-from edgepress.exporters.onnx_graph import GraphBuilder, NotTranslated, output_nodes
+from edgepress.exporters.onnx_file import EXTERNAL_ABOVE, Written, write_model
+from edgepress.exporters.onnx_graph import BATCH, GraphBuilder, NotTranslated, output_nodes
+from edgepress.exporters.onnx_half import KeepFloat, Kept, to_half
 from edgepress.exporters.onnx_low_bits import PACKED_SINCE, axes_as_inputs, pack_low_bits
 from edgepress.exporters.onnx_table import translate
+from edgepress.exporters.shipping import shipping_form
 from edgepress.ir.program import Program
-from edgepress.passes.drop_identity import drop_identity
-from edgepress.passes.fold_batchnorm import fold_batchnorm
-from edgepress.passes.store_integers import store_integers
 
 OPSET = 17  # the lowest with LayerNormalization; understood by runtimes since 2022
 OPSETS = range(13, 26)
 BLOCKS_SINCE = 21  # DequantizeLinear with block_size
+FLOAT8_SINCE = 19  # QuantizeLinear to float8
 
 
 @dataclass(frozen=True)
@@ -28,40 +29,81 @@ class OnnxArtifact:
 
     Attributes:
         path: where. digest: sha256 of its bytes. manifest: what it is and what it was made from (JSON-able).
+        kept: nodes that stayed float32 although 16 bits were asked for.
     """
 
     path: Path
     digest: str
     manifest: Mapping[str, object]
+    kept: tuple[Kept, ...] = ()
+
+
+@dataclass(frozen=True)
+class OnnxOptions:
+    """How a model is written.
+
+    Attributes:
+        opset: version of the operator set. precision: number format of what is not quantized; keep: what stays float32.
+        peaks: tensor -> largest magnitude seen on samples; what float16 cannot hold stays float32.
+        batch: a fixed batch size in place of the free one. external_above: bytes of weights from which on they lie in
+            a file of their own. metadata: key -> value, put into the file; program hash and version come with it.
+    """
+
+    opset: int = OPSET
+    precision: Literal["float32", "float16", "bfloat16"] = "float32"
+    keep: KeepFloat = field(default_factory=KeepFloat)
+    peaks: Mapping[str, float] = field(default_factory=dict)
+    batch: int | None = None
+    external_above: int = EXTERNAL_ABOVE
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def export_onnx(
-    program: Program, path: Path, *, opset: int = OPSET, metadata: Mapping[str, str] | None = None
+    program: Program,
+    path: Path,
+    *,
+    opset: int = OPSET,
+    metadata: Mapping[str, str] | None = None,
+    options: OnnxOptions | None = None,
 ) -> OnnxArtifact:
     """Write `program` to `path`. Equal programs give equal bytes.
 
     Batch norms are folded, dropout is dropped and quantized weights are stored as integers: in four bits from opset 21
-    on where they fit, in two from opset 25 on. Scales of blocks need opset 21 and raise a lower one to it. Operators
-    without a translation of ours go through `torch.onnx`.
+    on where they fit, in two from opset 25 on. Scales of blocks need opset 21, float8 needs 19; they raise a lower one.
+    Operators without a translation of ours go through `torch.onnx`.
+
+    Args:
+        opset, metadata: the same as in `options`, which says everything else and counts alone where it is given.
 
     Raises:
-        UserError: neither can translate the program, or the file cannot be written.
+        UserError: neither can translate the program, it cannot be had in 16 bits, or the file cannot be written.
     """
-    if opset not in OPSETS:
-        raise UserError(f"cannot write opset {opset}", found=str(opset),
+    options = options or OnnxOptions(opset=opset, metadata=metadata or {})
+    if options.opset not in OPSETS:
+        raise UserError(f"cannot write opset {options.opset}", found=str(options.opset),
                         expected=f"{OPSETS[0]} to {OPSETS[-1]}", fix=f"use {OPSET}")  # fmt: skip
-    opset = max(opset, BLOCKS_SINCE) if _has_blocks(program) else opset
-    ready = store_integers(fold_batchnorm(drop_identity(program).program).program).program
-    model, exporter = _model(ready, opset, metadata or {})
+    opset = max(options.opset, *_needed(program))
+    ready = shipping_form(program)
+    model, exporter = _model(ready, opset, options.metadata)
     if _target(program).startswith("onnxruntime"):
         model = carry_integers(model)
     if opset >= PACKED_SINCE[4]:
-        model = pack_low_bits(model)
-    onnx.checker.check_model(model, full_check=True)
-    content = model.SerializeToString(deterministic=True)
-    _write(path, content)
-    digest = hashlib.sha256(content).hexdigest()
-    return OnnxArtifact(path, digest, _manifest(program, model, digest, len(content), exporter))
+        model = pack_low_bits(model, casts=_target(program).startswith("onnxruntime"))
+    kept: tuple[Kept, ...] = ()
+    if options.precision != "float32":
+        model, kept = to_half(model, options.precision, options.keep, options.peaks)
+    if options.batch is not None:
+        _fix_batch(model, options.batch)
+    manifest = _manifest(program, model, exporter)
+    written = write_model(model, path, options.external_above)
+    return OnnxArtifact(path, written.digest, _signed(manifest, written, options.precision), kept)
+
+
+def _fix_batch(model: onnx.ModelProto, batch: int) -> None:
+    for value in (*model.graph.input, *model.graph.output):
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param == BATCH:
+                size.dim_value = batch
 
 
 def build_model(program: Program, opset: int = OPSET, metadata: Mapping[str, str] | None = None) -> onnx.ModelProto:
@@ -106,10 +148,14 @@ def _without_identities(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _has_blocks(program: Program) -> bool:
-    """Whether weights of the program have scales for blocks of their rows."""
+def _needed(program: Program) -> Iterator[int]:
+    """Opsets that the formats of the program's numbers need."""
+    yield OPSETS[0]
     plan = program.plans.get("quantize")
-    return isinstance(plan, Mapping) and any(weight.get("block") for weight in plan.get("weights", ()))
+    weights = plan.get("weights", ()) if isinstance(plan, Mapping) else ()
+    for weight in weights:
+        yield BLOCKS_SINCE if weight.get("block") else OPSETS[0]
+        yield FLOAT8_SINCE if weight["grid"]["dtype"] == "float8e4m3fn" else OPSETS[0]
 
 
 def _target(program: Program) -> str:
@@ -118,25 +164,12 @@ def _target(program: Program) -> str:
     return str(plan.get("target", "")) if isinstance(plan, Mapping) else ""
 
 
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}", found=str(error), expected="a writable place",
-                        fix="choose another --out") from error  # fmt: skip
-
-
-def _manifest(program: Program, model: onnx.ModelProto, digest: str, size: int, exporter: str) -> dict[str, object]:
+def _manifest(program: Program, model: onnx.ModelProto, exporter: str) -> dict[str, object]:
     counts: dict[str, int] = {}
     for node in model.graph.node:
         counts[node.op_type] = counts.get(node.op_type, 0) + 1
     return {
         "format": "onnx",
-        "sha256": digest,
-        "size_bytes": size,
         "opset": model.opset_import[0].version,
         "inputs": list(program.input_names),
         "outputs": list(program.output_names),
@@ -145,3 +178,7 @@ def _manifest(program: Program, model: onnx.ModelProto, digest: str, size: int, 
         "operators": dict(sorted(counts.items())),
         "onnx": onnx.__version__,
     }
+
+
+def _signed(manifest: dict[str, object], written: Written, precision: str) -> dict[str, object]:
+    return {**manifest, "precision": precision, "sha256": written.digest, "size_bytes": written.size_bytes}

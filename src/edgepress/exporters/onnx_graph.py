@@ -1,5 +1,7 @@
 """Build an ONNX graph from the values of a program: names, initializers, shapes. For each operator see `onnx_ops`."""
 
+import hashlib
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -68,7 +70,8 @@ class GraphBuilder:
     def constant(self, array: np.ndarray[Any, Any], hint: str = "c") -> str:
         """The name of an initializer with this content."""
         array = np.array(array, order="C")  # ascontiguousarray would turn scalars into vectors
-        key = (array.dtype.str, array.shape, array.tobytes())
+        content = array.reshape(-1).view(np.uint8).data  # float8, which numpy lacks, has no buffer of its own
+        key = (array.dtype.name, array.shape, hashlib.sha256(content).digest())
         if key not in self._by_content:
             name = self.fresh(hint)
             self.initializers[name] = numpy_helper.from_array(array, name)
@@ -137,6 +140,8 @@ class GraphBuilder:
         """A vector of sizes: numbers, nodes that compute a size, or (node, axis)."""
         if not isinstance(wanted, list | tuple):
             raise NotTranslated(f"{wanted!r} where a shape was expected")
+        if all(isinstance(size, int) for size in wanted):  # also a scalar's, which has none
+            return self.integers(wanted)
         return self.emit("Concat", [self._size(size) for size in wanted], axis=0)
 
     def _size(self, size: Any) -> str:
@@ -200,6 +205,9 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     """The tensor's values; bfloat16, which numpy lacks, is not possible here."""
     if tensor.dtype == torch.bfloat16:
         raise NotTranslated("bfloat16 weights")
+    if tensor.dtype == torch.float8_e4m3fn:  # numpy has it from ml_dtypes
+        plain = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
+        return plain.view(helper.tensor_dtype_to_np_dtype(TensorProto.FLOAT8E4M3FN))
     return tensor.detach().cpu().numpy()
 
 
@@ -210,9 +218,9 @@ def _value_info(node: Node, name: str) -> onnx.ValueInfoProto:
 
 
 def _size_name(size: object) -> str:
-    """The free batch is called `batch`; other free sizes keep their symbol."""
+    """The free batch is called `batch`; sizes computed from it get a name that is the same in every process."""
     text = str(size)
-    return BATCH if text.isidentifier() else f"{BATCH}_{abs(hash(text)) % 1000}"
+    return BATCH if text.isidentifier() else f"{BATCH}_{zlib.crc32(text.encode()):x}"
 
 
 def _alive(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[onnx.NodeProto]:

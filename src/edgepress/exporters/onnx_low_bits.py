@@ -15,8 +15,12 @@ Readers = dict[str, list[onnx.NodeProto]]
 TYPES = {4: TensorProto.INT4, 2: TensorProto.INT2}
 
 
-def pack_low_bits(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Store int8 weights whose values fit in fewer bits in as many, as far as the model's opset has them, in place."""
+def pack_low_bits(model: onnx.ModelProto, *, casts: bool) -> onnx.ModelProto:
+    """Store int8 weights whose values fit in fewer bits in as many, as far as the model's opset has them, in place.
+
+    Args:
+        casts: whether the runtime folds casts of weights; if not, weights that meet integers stay in bytes.
+    """
     opset = next(entry.version for entry in model.opset_import if not entry.domain)
     graph = model.graph
     readers = _readers(graph)
@@ -26,8 +30,9 @@ def pack_low_bits(model: onnx.ModelProto) -> onnx.ModelProto:
             continue
         values = numpy_helper.to_array(tensor)
         bits = _bits(values, opset)
-        if bits and values.size > 1:
-            _store(graph, tensor, values, bits, users, readers)
+        meets = [user for user in users if _meets_integers(graph, user, readers)]
+        if bits and values.size > 1 and (casts or not meets):
+            _store(graph, tensor, values.astype(helper.tensor_dtype_to_np_dtype(TYPES[bits])), users, meets)
     _drop_unread(graph)
     return model
 
@@ -70,14 +75,11 @@ def _store(
     graph: onnx.GraphProto,
     tensor: onnx.TensorProto,
     values: np.ndarray,
-    bits: int,
     users: list[onnx.NodeProto],
-    readers: Readers,
+    with_integers: list[onnx.NodeProto],
 ) -> None:
-    narrow = helper.tensor_dtype_to_np_dtype(TYPES[bits])
-    tensor.CopyFrom(numpy_helper.from_array(values.astype(narrow), tensor.name))
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     cast = f"{tensor.name}_int8"
-    with_integers = [user for user in users if _meets_integers(graph, user, readers)]
     for user in users:
         if user in with_integers:
             user.input[0] = cast

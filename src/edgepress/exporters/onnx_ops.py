@@ -35,29 +35,8 @@ def rank(node: Any) -> int:
     return int(node.meta["val"].dim())
 
 
-# -- quantization --------------------------------------------------------------------------------------------------
-
-
-def _quantize(op: str) -> Translation:
-    def per_tensor(g: GraphBuilder, node: Node, out: str) -> None:
-        scale, zero = g.constant(np.asarray(arg(node, 1), np.float32)), g.constant(_zero(arg(node, 2), arg(node, 5)))
-        g.emit(op, [g.name(arg(node, 0)), scale, zero], out=out)
-
-    return per_tensor
-
-
-def _quantize_per_channel(op: str) -> Translation:
-    def per_channel(g: GraphBuilder, node: Node, out: str) -> None:
-        scales, zeros, dtype = g.tensor(arg(node, 1)), g.tensor(arg(node, 2)), arg(node, 6)
-        if scales is None or zeros is None:
-            raise NotTranslated("scales that are computed")
-        names = [g.name(arg(node, 0)), g.constant(to_numpy(scales), "s"), g.constant(_zero(zeros, dtype))]
-        g.emit(op, names, out=out, axis=arg(node, 3))
-
-    return per_channel
-
-
-def _zero(value: Any, dtype: Any) -> np.ndarray[Any, Any]:
+def zero_point(value: Any, dtype: Any) -> np.ndarray[Any, Any]:
+    """A zero point in the type of its integers."""
     return to_numpy(torch.as_tensor(value).to(dtype))
 
 
@@ -123,15 +102,6 @@ def _gemm(g: GraphBuilder, node: Node, out: str) -> None:
     g.emit("Reshape", [g.emit("Gemm", [rows, *names[1:]], transB=1), g.target_shape(node)], out=out)
 
 
-def _blocks(g: GraphBuilder, node: Node, out: str) -> None:
-    """A matrix (rows, columns) with scales (rows, columns / block); linear layers take it transposed instead."""
-    scales = g.tensor(arg(node, 1))
-    if scales is None:
-        raise NotTranslated("scales that are computed")
-    names = [g.name(arg(node, 0)), g.constant(to_numpy(scales), "s")]
-    g.emit("DequantizeLinear", names, out=out, axis=1, block_size=arg(node, 6))
-
-
 def _transposed_weight(g: GraphBuilder, weight: Any) -> str:
     """(out, in) -> (in, out), on the stored tensor where there is one."""
     tensor = g.tensor(weight)
@@ -144,7 +114,7 @@ def _transposed_weight(g: GraphBuilder, weight: Any) -> str:
     if op_name(weight).endswith("per_tensor"):
         scale, zero = (
             g.constant(np.asarray(weight.args[1], np.float32)),
-            g.constant(_zero(weight.args[2], weight.args[5])),
+            g.constant(zero_point(weight.args[2], weight.args[5])),
         )
         return g.emit("DequantizeLinear", [array, scale, zero])
     scales, zeros = g.tensor(weight.args[1]), g.tensor(weight.args[2])
@@ -152,7 +122,7 @@ def _transposed_weight(g: GraphBuilder, weight: Any) -> str:
     if op_name(weight) == IN_BLOCKS:  # (rows, blocks) -> (blocks, rows), along with the weight
         return g.emit("DequantizeLinear", [array, g.constant(to_numpy(scales).T, "s")], axis=0,
                       block_size=weight.args[6])  # fmt: skip
-    names = [array, g.constant(to_numpy(scales), "s"), g.constant(_zero(zeros, weight.args[6]))]
+    names = [array, g.constant(to_numpy(scales), "s"), g.constant(zero_point(zeros, weight.args[6]))]
     return g.emit("DequantizeLinear", names, axis=1 - weight.args[3])
 
 
@@ -451,11 +421,6 @@ def same(g: GraphBuilder, node: Node, out: str) -> None:
 
 
 TRANSLATIONS: Mapping[str, Translation] = {
-    "quantized_decomposed.quantize_per_tensor": _quantize("QuantizeLinear"),
-    "quantized_decomposed.dequantize_per_tensor": _quantize("DequantizeLinear"),
-    "quantized_decomposed.quantize_per_channel": _quantize_per_channel("QuantizeLinear"),
-    "quantized_decomposed.dequantize_per_channel": _quantize_per_channel("DequantizeLinear"),
-    IN_BLOCKS: _blocks,
     **{f"aten.conv{d}d": _convolution for d in (1, 2, 3)},
     **{f"aten.conv{d}d.padding": _convolution for d in (1, 2, 3)},
     "aten.conv_transpose1d": _transposed_convolution,

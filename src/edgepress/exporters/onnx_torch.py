@@ -25,7 +25,7 @@ def torch_model(program: Program, metadata: Mapping[str, str], reason: str) -> o
         with quiet_torch(), TemporaryDirectory() as folder:
             made = torch.onnx.export(program.exported, dynamo=True, verbose=False, opset_version=OPSET)
             assert made is not None
-            made.save(Path(folder) / "model.onnx", external_data=False)
+            made.save(Path(folder) / "model.onnx", external_data=True)
             model = onnx.load(Path(folder) / "model.onnx")
     except Exception as error:
         raise UserError(

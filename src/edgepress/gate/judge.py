@@ -107,6 +107,7 @@ def own_baseline(evidence: Evidence) -> Reference:
 
 def _check(evidence: Evidence, budget: Budget, kind: LimitKind, against: Reference) -> Check:
     check_known(budget.metric, evidence)
+    evidence = evidence.answered_on(budget.target)
     limit = budget.limits[kind]
     if budget.metric in WORST_OF:
         _refuse_group_ratio(budget, kind)
@@ -201,8 +202,9 @@ def _finding(evidence: Evidence, check: Check, against: Reference, error_rate: f
             own = "" if against.paired else "; against the baseline of the same run"
             return worst._replace(remark=worst.remark + own)
         return worst_accuracy(check.groups, error_rate)
-    if evidence.paired and _uses_paired(evidence, check, against):
-        return outcome_drop(evidence.paired, error_rate)
+    paired = evidence.answered_on(check.budget.target).paired
+    if paired and _uses_paired(evidence, check, against):
+        return outcome_drop(paired, error_rate)
     assert check.measurement is not None  # _obstacle has seen to it
     if check.kind not in RELATIVE:
         return estimate(check.measurement, error_rate)

@@ -43,6 +43,8 @@ def find(subject: Subject, evidence: Evidence | None, metric: str, target: str =
         UserError: the metric was measured on several targets and the budget names none of them.
     """
     recorded = [m for m in subject.measurements if m.name == metric and target in ("", m.target)]
+    if not target:  # what ships has a size of its own, beside those of the files for single targets
+        recorded = [m for m in recorded if not m.target] or recorded
     if len({m.target for m in recorded}) > 1:
         raise UserError(
             f"budget on {metric}: it was measured on several targets",

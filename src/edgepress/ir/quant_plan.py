@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-IntegerType = Literal["int8", "uint8", "int32"]
+IntegerType = Literal["int8", "uint8", "int32", "float8e4m3fn"]
 
 
 class PlanRecord(BaseModel):
@@ -17,7 +17,10 @@ class PlanRecord(BaseModel):
 
 
 class Grid(PlanRecord):
-    """The integers a tensor may take: `low..high`, stored as `dtype`. 4-bit weights are -7..7 in an int8."""
+    """The integers a tensor may take: `low..high`, stored as `dtype`. 4-bit weights are -7..7 in an int8.
+
+    With `float8e4m3fn` the numbers of that format between `low` and `high`.
+    """
 
     dtype: IntegerType
     low: int

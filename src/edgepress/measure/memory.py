@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,9 @@ def measure_cold_start(
     Returns:
         `peak_memory_bytes`: the artifact's own: peak resident set minus what interpreter and runtime took before it
         was loaded. `peak_rss_bytes`: all of it. `runtime_memory_bytes`: interpreter and runtime alone.
-        `load_ms`, `first_inference_ms`: from file to session; the first run. Medians; all values kept as samples.
+        `allocator_bytes`: what malloc took from the system for it, arenas kept for reuse included. `gpu_memory_bytes`
+        on a GPU. `load_ms`, `first_inference_ms`: from file to session; the first run.
+        Medians; all values kept as samples.
         All `None` with the reason where the process is emulated.
 
     Raises:
@@ -46,20 +48,40 @@ def measure_cold_start(
         return tuple(_unknown(name, unit, target.name, reason) for name, unit in UNITS.items())
     packed = wire.pack_all(inputs)
     seen = [far_side(target).cold_start(artifact, packed, runs) for _ in range(repeats)]
-    return tuple(_measurements(seen, target.name))
+    on_gpu = target.device.startswith(("cuda", "tensorrt"))
+    return (*_measurements(seen, target.name), *_told(seen, "allocator_bytes", "allocator_bytes", target.name),
+            *(_told(seen, "gpu_bytes", "gpu_memory_bytes", target.name) if on_gpu else ()))  # fmt: skip
 
 
 UNITS = {
     "peak_memory_bytes": "bytes",
     "peak_rss_bytes": "bytes",
     "runtime_memory_bytes": "bytes",
+    "allocator_bytes": "bytes",
     "load_ms": "ms",
     "first_inference_ms": "ms",
+}
+UNTOLD = {
+    "allocator_bytes": "the C library does not tell (glibc 2.33 and later do)",
+    "gpu_memory_bytes": "NVML does not tell the memory of this process",
 }
 
 
 def _unknown(name: str, unit: str, target: str, reason: str) -> Measurement:
     return Measurement(name=name, value=None, unit=unit, n=0, target=target, reason=reason)
+
+
+def _told(seen: Sequence[Mapping[str, Any]], key: str, name: str, target: str) -> Iterator[Measurement]:
+    """A figure that not every system gives."""
+    values = [float(s[key]) for s in seen if s.get(key) is not None]
+    if not values:
+        yield _unknown(name, "bytes", target, UNTOLD[name])
+        return
+    method = f"median; fresh process each; {seen[0]['description']}"
+    yield Measurement(
+        name=name, value=statistics.median(values), unit="bytes", n=len(values), samples=tuple(values),
+        method=method, target=target,
+    )  # fmt: skip
 
 
 def _measurements(seen: Sequence[Mapping[str, Any]], target: str) -> list[Measurement]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +26,8 @@ class Outcomes(Record):
     """The paired answers of two models on the same samples.
 
     Attributes:
-        paired: all samples. classes: the same per class. forgotten: samples only the first had right, in order of how
-            sure the first was. first, second: `accuracy` and `calibration_error` of each model.
+        paired: all samples. classes: the same per class and per slice. forgotten: samples only the first had right, in
+            order of how sure the first was. first, second: `accuracy` and `calibration_error` of each model.
     """
 
     paired: PairedOutcomes
@@ -44,6 +44,7 @@ def compare_outcomes(
     *,
     class_names: Sequence[str] | None = None,
     images: npt.NDArray[np.generic] | None = None,
+    slices: Mapping[str, Sequence[str]] | None = None,
     max_forgotten: int = 24,
     target: str = "",
     data: str = "",
@@ -55,6 +56,7 @@ def compare_outcomes(
         labels: (n,) class indices. class_names: one per class; the index where absent.
         images: (n, height, width), (n, channels, height, width) or (n, height, width, channels), any range, for the
             pictures of forgotten samples; `None` if the inputs are not images.
+        slices: ways to slice the data -> one label per sample; outcomes per label are named "speaker=ann".
         max_forgotten: how many forgotten samples are listed (all are counted).
         data: sha256 of the samples, by which a later comparison knows them again.
 
@@ -69,11 +71,23 @@ def compare_outcomes(
         classes=tuple(
             ClassOutcome(label=names[c], outcomes=pair(first[labels == c], second[labels == c], labels[labels == c]))
             for c in np.unique(labels)
-        ),
+        )
+        + tuple(_slices(first, second, labels, slices or {})),
         forgotten=tuple(_forgotten(first_scores, second, labels, names, images, max_forgotten)),
         first=_quality(first_scores, labels, target, data),
         second=_quality(second_scores, labels, target, data),
     )
+
+
+def _slices(
+    first: Predictions, second: Predictions, labels: Labels, slices: Mapping[str, Sequence[str]]
+) -> Iterator[ClassOutcome]:
+    for name, values in slices.items():
+        column = np.asarray(values)
+        for value in np.unique(column):
+            rows = column == value
+            outcomes = pair(first[rows], second[rows], labels[rows])
+            yield ClassOutcome(label=f"{name}={value}", outcomes=outcomes, kind="slice")
 
 
 def pair(first: Predictions, second: Predictions, labels: Labels) -> PairedOutcomes:

@@ -134,17 +134,26 @@ class Parity(Record):
     first_divergent_layer: str = ""
 
 
+class Answers(Record):
+    """What baseline and compressed model answered on one target, paired; all samples and per class or slice."""
+
+    paired: PairedOutcomes
+    classes: tuple[ClassOutcome, ...] = ()
+
+
 class Subject(Record):
     """One model as it was measured: the baseline, or what came out.
 
     Attributes:
         name: "baseline" or "compressed" (or any label). artifact: path relative to the run, "" if none.
+        artifacts: target -> path of the file that ran there, where targets run different ones.
         digest: sha256 of the artifact or program. layers: static per-node costs.
     """
 
     name: str
     format: str = ""
     artifact: str = ""
+    artifacts: Mapping[str, str] = Field(default_factory=dict)
     digest: str = ""
     measurements: tuple[Measurement, ...] = ()
     layers: tuple[LayerCost, ...] = ()
@@ -203,7 +212,8 @@ class Evidence(Record):
 
     Attributes:
         recipe: the resolved recipe as plain data. command: the command line that reproduces the run.
-        classes: paired outcomes per class or slice (first = baseline, second = compressed).
+        paired, classes, forgotten: the answers on the first target that gives some (first = baseline, second =
+            compressed). answers: the same per target, where several targets were asked.
         sensitivity: group -> share cut -> rise of the loss, for the heat map.
     """
 
@@ -222,5 +232,53 @@ class Evidence(Record):
     parity: tuple[Parity, ...] = ()
     steps: tuple[StepRecord, ...] = ()
     forgotten: tuple[ForgottenSample, ...] = ()
+    answers: Mapping[str, Answers] = Field(default_factory=dict)
     sensitivity: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def answered_on(self, target: str) -> "Evidence":
+        """This evidence with the answers on that target as `paired` and `classes`; itself where there are no others."""
+        found = self.answers.get(target)
+        return self if found is None else self.model_copy(update={"paired": found.paired, "classes": found.classes})
+
+
+class AblationRow(Record):
+    """What one step or ingredient of a recipe brought.
+
+    Attributes:
+        name: what was left out; "" is the whole recipe.
+        figures: metric -> value without it, the mean over the seeds.
+        gain: what it brought in the task's metric (positive: better with it); low, high: 95 % limits of the gain.
+        p_value: two-sided, that it brings nothing; `None` where only limits are known.
+        reason: why it was not left out, or why there is no gain.
+    """
+
+    name: str
+    figures: Mapping[str, float] = Field(default_factory=dict)
+    gain: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+    reason: str = ""
+
+
+class Ablation(Record):
+    """A recipe against itself with one thing left out at a time.
+
+    Attributes:
+        metric: the task's. better: which direction of it is an improvement. bounded: whether it is a share of 1.
+        samples: of the evaluation set. method: how the limits were found. whole: the full recipe. rows: the others.
+    """
+
+    schema_version: Literal[1] = 1
+    name: str
+    command: str
+    seeds: tuple[int, ...]
+    metric: str
+    better: Literal["lower", "higher"]
+    bounded: bool
+    samples: int
+    method: str
+    whole: AblationRow
+    rows: tuple[AblationRow, ...]
+    environment: Environment

@@ -3,11 +3,13 @@
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from edgepress.errors import UserError
 from edgepress.measure.record import Measurement
 
 CHUNK = 1 << 20
+_KINDS = {"float": "float32", "double": "float64"}  # ONNX's names of types -> everybody's
 
 
 def measure_size(artifact: Path, *companions: Path) -> tuple[Measurement, ...]:
@@ -30,6 +32,39 @@ def measure_size(artifact: Path, *companions: Path) -> tuple[Measurement, ...]:
             name="compressed_bytes", value=compressed, unit="bytes", method=f"{method}, zlib level 9", source="counted"
         ),
     )
+
+
+def measure_kinds(model: Path) -> tuple[Measurement, ...]:
+    """What the bytes of an ONNX file are: `size_float32_bytes`, `size_int8_bytes`, ... of weights by their type, and
+    `size_graph_bytes` of everything else (nodes, names, attributes). They add up to the file and its external data.
+
+    Raises:
+        UserError: not an ONNX file.
+    """
+    import onnx
+
+    try:
+        loaded = onnx.load(model, load_external_data=False)
+    except Exception as error:  # protobuf's errors are not exported
+        raise UserError(f"{model} is not an ONNX file", found=str(error).splitlines()[0][:200]) from None
+    kinds: dict[str, int] = {}
+    for tensor in loaded.graph.initializer:
+        kind = onnx.TensorProto.DataType.Name(tensor.data_type).lower()
+        kinds[_KINDS.get(kind, kind)] = kinds.get(_KINDS.get(kind, kind), 0) + _weight_bytes(tensor)
+    data = model.with_name(model.name + ".data")
+    whole = model.stat().st_size + (data.stat().st_size if data.is_file() else 0)
+    kinds = dict(sorted(kinds.items())) | {"graph": whole - sum(kinds.values())}
+    method = "bytes of weights by type; the rest is the graph"
+    return tuple(
+        Measurement(name=f"size_{kind}_bytes", value=size, unit="bytes", method=method, source="counted")
+        for kind, size in kinds.items()
+    )
+
+
+def _weight_bytes(tensor: Any) -> int:
+    """Bytes of a tensor's values, in the file or beside it. Values kept one by one count as the graph's."""
+    places = {entry.key: entry.value for entry in tensor.external_data}
+    return int(places["length"]) if "length" in places else len(tensor.raw_data)
 
 
 def _files(path: Path) -> Iterator[Path]:

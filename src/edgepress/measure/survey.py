@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepress.measure.device_time import measure_device_time
 from edgepress.measure.energy import measure_session_energy
 from edgepress.measure.environment import describe
 from edgepress.measure.latency import compare_latency
@@ -69,12 +70,18 @@ def survey(
             name: measure_session_energy(session, feeds[name], target) if energy else ()
             for name, session in sessions.items()
         }
-        environment = describe(latencies.warnings, _machine(sessions))
+        devices = {
+            name: measure_device_time(session, feeds[name], runs=runs, target=target.name)
+            for name, session in sessions.items()
+        }
+        environment = describe(latencies.warnings, _machine(sessions), target.power_mode)
     found = {}
     for name, path in artifacts.items():
         cold = measure_cold_start(path, target, feeds[name], repeats=cold_starts) if cold_starts else ()
         rates = _throughput(path, target, feeds[name], callers)
-        found[name] = (*measure_size(path, *companions(path)), *latencies[name], *rates, *energies[name], *cold)
+        found[name] = (
+            *measure_size(path, *companions(path)), *latencies[name], *devices[name], *rates, *energies[name], *cold,
+        )  # fmt: skip
     return Survey(found, environment)
 
 

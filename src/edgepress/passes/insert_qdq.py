@@ -11,12 +11,13 @@ import torch
 from torch.fx import Node
 
 from edgepress.errors import UserError
-from edgepress.ir import quant_ops  # noqa: F401  (registers the operators below)
+from edgepress.ir import float8_ops, quant_ops  # noqa: F401  (registers the operators below)
 from edgepress.ir.edit import Editor
 from edgepress.ir.program import PassResult, Program
 from edgepress.ir.quant_plan import ActivationPoint, BiasPoint, Grid, QuantPlan, WeightPoint
 
-qd = torch.ops.quantized_decomposed
+qd, ep = torch.ops.quantized_decomposed, torch.ops.edgepress
+FLOAT8 = "float8e4m3fn"
 DTYPES = {"int8": torch.int8, "uint8": torch.uint8, "int32": torch.int32}
 # The largest float32 below 2**31: the last step before the conversion to int32 would overflow.
 BIAS_REACH = 2**31 - 128
@@ -59,10 +60,23 @@ def _check(program: Program, plan: QuantPlan) -> None:
 def _quantize_activation(editor: Editor, point: ActivationPoint) -> None:
     value = editor.node(point.node)
     users = [editor.node(name) for name in point.readers] or list(value.users)
+    if point.grid.dtype == FLOAT8:
+        _float8_activation(editor, point, value, users)
+        return
     settings = (point.scale, point.zero_point, point.grid.low, point.grid.high, DTYPES[point.grid.dtype])
     after = _last_placeholder(editor) if value.op == "placeholder" else value
     quantize = editor.call(qd.quantize_per_tensor.default, (value, *settings), after=after, name=f"{value.name}_q")
     real = editor.call(qd.dequantize_per_tensor.default, (quantize, *settings), after=quantize, name=f"{value.name}_dq")
+    for user in users:
+        editor.replace_input(user, value, real)
+
+
+def _float8_activation(editor: Editor, point: ActivationPoint, value: Node, users: Sequence[Node]) -> None:
+    scale = editor.add_tensor(f"float8.{point.node}_scale", torch.tensor(point.scale, dtype=torch.float32))
+    after = _last_placeholder(editor) if value.op == "placeholder" else value
+    settings = (scale, float8_ops.PER_TENSOR)
+    quantize = editor.call(ep.quantize_float8.default, (value, *settings), after=after, name=f"{value.name}_q")
+    real = editor.call(ep.dequantize_float8.default, (quantize, *settings), after=quantize, name=f"{value.name}_dq")
     for user in users:
         editor.replace_input(user, value, real)
 
@@ -72,7 +86,9 @@ def _last_placeholder(editor: Editor) -> Node:
 
 
 def _quantize_weight(editor: Editor, program: Program, point: WeightPoint) -> None:
-    if point.block is None:
+    if point.grid.dtype == FLOAT8:
+        pair = _float8_pair(editor, program, point)
+    elif point.block is None:
         pair = _pair(editor, program, point.tensor, point.scales, point.axis, point.grid, suffix="")
     else:
         pair = _pair_of_blocks(editor, program, point, point.block)
@@ -106,6 +122,15 @@ def _pair(
         zero = editor.add_tensor(f"{tensor}{suffix}_zero_point", torch.zeros(len(scales), dtype=torch.int64))
         settings = (scale, zero, axis, grid.low, grid.high, dtype)
     return _at_the_start(editor, source, ops, settings)
+
+
+def _float8_pair(editor: Editor, program: Program, point: WeightPoint) -> Node:
+    """The same on float8 numbers."""
+    values = torch.tensor(point.scales, dtype=torch.float32)
+    scale = editor.add_tensor(f"{point.tensor}_scale", values if point.axis is not None else values.reshape(()))
+    settings = (scale, float8_ops.PER_TENSOR if point.axis is None else point.axis)
+    ops = (ep.quantize_float8.default, ep.dequantize_float8.default)
+    return _at_the_start(editor, _placeholder(editor, program, point.tensor), ops, settings)
 
 
 def _pair_of_blocks(editor: Editor, program: Program, point: WeightPoint, block: int) -> Node:

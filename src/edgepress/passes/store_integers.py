@@ -6,7 +6,7 @@ quantize(parameter) becomes an int8 (or int32) buffer; the dequantize node behin
 import torch
 from torch.fx import Node
 
-from edgepress.ir import quant_ops  # noqa: F401  (registers the operators below)
+from edgepress.ir import float8_ops, quant_ops  # noqa: F401  (registers the operators below)
 from edgepress.ir.edit import Editor
 from edgepress.ir.program import PassResult, Program
 
@@ -15,6 +15,7 @@ QUANTIZE = (
     qd.quantize_per_tensor.default,
     qd.quantize_per_channel.default,
     qd.quantize_per_channel_group.default,
+    torch.ops.edgepress.quantize_float8.default,
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from edgepress.pipeline.onnx_noise import diagnose_onnx
 from edgepress.pipeline.run import RESOLVED, set_up
 from edgepress.pipeline.steps.quantize import REFERENCE, quant_options
 from edgepress.quantize.diagnose import Diagnosis, diagnose
+from edgepress.quantize.integer_reference import run_integers
 from edgepress.quantize.options import QuantOptions
 from edgepress.quantize.post_training import prepare
 from edgepress.quantize.repair import Repair, repairs
@@ -38,6 +39,7 @@ class Findings:
     Attributes:
         diagnosis: noise node by node. repairs: what would help, cheapest first, measured; `None` if not asked for.
         saturating: weights whose sums can leave 16 bits where the target computes so, `None` where it does not.
+        exact: how the exported file's outputs compare with the exact integer arithmetic, "" where there is no file.
         data: what it was measured on.
     """
 
@@ -45,10 +47,16 @@ class Findings:
     repairs: tuple[Repair, ...] | None
     saturating: tuple[Saturation, ...] | None
     data: str
+    exact: str = ""
 
 
-def diagnose_run(run: Path, samples: int, *, with_repairs: bool, reporter: Reporter) -> Findings:
+def diagnose_run(
+    run: Path, samples: int, *, target: str | None = None, with_repairs: bool, reporter: Reporter
+) -> Findings:
     """The quantize step of a finished run, on its own evaluation data.
+
+    Args:
+        target: the capability table that is asked about; the run's own without it.
 
     Raises:
         UserError: no run there, or one that does not quantize.
@@ -62,11 +70,32 @@ def diagnose_run(run: Path, samples: int, *, with_repairs: bool, reporter: Repor
     config = next(item.config for item in recipe.steps if isinstance(item.config, Quantize))
     reference = load(after.parent / REFERENCE) if (after.parent / REFERENCE).exists() else None
     batches, data = _of_bench(bench, samples)
-    capability = load_capability(bench.target.capability)
-    return _programs(
-        load(before), load(after), batches, data, quant_options(config, bench.seed), capability,
-        reference=reference, calibration=_calibration(bench, samples) if with_repairs else None,
+    capability, quantized = load_capability(target or bench.target.capability), load(after)
+    found = _programs(
+        load(before), quantized, batches, data, quant_options(config, bench.seed), capability,
+        reference=reference, calibration=_calibration(bench, samples) if with_repairs else None, reporter=reporter,
     )  # fmt: skip
+    exported = next(iter(sorted(run.glob("steps/*-export-*/model.onnx"))), None)
+    return found if exported is None else replace(found, exact=_against_integers(quantized, exported, batches))
+
+
+def _against_integers(program: Program, exported: Path, batches: Sequence[Batch]) -> str:
+    """Outputs of a file in onnxruntime beside those of the exact integer arithmetic."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(exported), options, providers=["CPUExecutionProvider"])
+    equal = total = 0
+    largest = 0.0
+    for batch in batches:
+        feeds = {name: t.numpy() for name, t in zip(program.input_names, batch, strict=True)}
+        theirs = torch.from_numpy(session.run(None, feeds)[0])
+        ours = run_integers(program, batch)[0]
+        equal, total = equal + int((ours == theirs).sum()), total + ours.numel()
+        largest = max(largest, float((ours - theirs).abs().max()))
+    found = f"{equal:,} of {total:,} outputs equal the exact integer arithmetic bit for bit"
+    return f"{found} (largest difference {largest:.3g})"
 
 
 def diagnose_files(
@@ -92,10 +121,13 @@ def diagnose_files(
     if reference.suffix == quantized.suffix == ".onnx":
         feeds = ({n: t.numpy() for n, t in zip(program.input_names, b, strict=True)} for b in batches)
         found = diagnose_onnx(reference, quantized, feeds)
-        tried = repairs(program, QuantOptions(), capability, calibration) if calibration else None
+        tried = repairs(program, QuantOptions(), capability, calibration, reporter.progress) if calibration else None
         return Findings(found, tried, None, data)
     other = open_program(quantized)
-    return _programs(program, other, batches, data, QuantOptions(), capability, reference=None, calibration=calibration)
+    return _programs(
+        program, other, batches, data, QuantOptions(), capability,
+        reference=None, calibration=calibration, reporter=reporter,
+    )  # fmt: skip
 
 
 def _programs(
@@ -108,10 +140,11 @@ def _programs(
     *,
     reference: Program | None,
     calibration: Sequence[Batch] | None,
+    reporter: Reporter,
 ) -> Findings:
     count = sum(len(batch[0]) for batch in batches)
     found = diagnose(reference or prepare(program), quantized, batches, samples=count)
-    tried = None if calibration is None else repairs(program, options, capability, calibration)
+    tried = None if calibration is None else repairs(program, options, capability, calibration, reporter.progress)
     saturating = saturation(quantized) if capability.saturates_16_bit else None
     return Findings(found, tried, saturating, data)
 

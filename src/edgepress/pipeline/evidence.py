@@ -53,8 +53,9 @@ def assemble(
         parity=measured.parity,
         steps=tuple(steps),
         forgotten=measured.forgotten,
+        answers=measured.answers,
         sensitivity=measured.sensitivity,
-        notes=tuple(notes),
+        notes=(*notes, *measured.notes),
     )
 
 

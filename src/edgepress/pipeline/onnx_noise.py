@@ -42,12 +42,20 @@ def diagnose_onnx(reference: Path, quantized: Path, batches: Iterable[Mapping[st
             expected="QuantizeLinear and DequantizeLinear around the float file's own operators",
             fix="quantize with edgepress, or in the QDQ format",
         )
-    watched = {node.output[0]: _Value(node, *_stored(first, second, node), second.grid_of(node)) for node in shared}
+    watched = {node.output[0]: _value(first, second, node) for node in shared}
     for value in watched.values():
         first.add_again(value)
     _measure(first, second, watched, batches)
-    noises = tuple(value.noise() for value in watched.values())
-    return diagnosis(noises, watched[first.outputs[0]].total.decibels() if first.outputs[0] in watched else 0.0)
+    compared = {name: value for name, value in watched.items() if value.seen}
+    if first.outputs[0] not in compared:
+        raise UserError(
+            f"{quantized} gives another output than {reference}",
+            found="other names or sizes",
+            expected=f"{first.outputs[0]} of the same shape",
+            fix="compare a file with the one it was quantized from",
+        )
+    noises = tuple(value.noise() for value in compared.values())
+    return diagnosis(noises, compared[first.outputs[0]].total.decibels())
 
 
 @dataclass
@@ -55,11 +63,15 @@ class _Value:
     """One shared value, and what has been summed up of its noise.
 
     Attributes:
-        node: the float file's. layer: name of its weight. weight: as the quantized file holds it, dequantized.
+        node: the float file's. base: the layer the value comes from: the node itself, or the one before an activation
+            function that the other file has left to the grid. there: name of the value in the other file.
+        layer: name of the weight. weight: as the quantized file holds it, dequantized.
         grid: scale, zero point, lowest and highest integer of the QuantizeLinear that reads the value.
     """
 
     node: onnx.NodeProto
+    base: onnx.NodeProto
+    there: str
     layer: str
     weight: Array | None
     grid: tuple[float, int, int, int] | None
@@ -68,8 +80,10 @@ class _Value:
     rounded: Ratio = field(default_factory=Ratio)
     clipped: list[float] = field(default_factory=list)
     span: tuple[float, float] = (np.inf, -np.inf)
+    seen: bool = False
 
     def look(self, value: Array, noisy: Array, alone: Array | None) -> None:
+        self.seen = True
         self.total.add(torch.from_numpy(value), torch.from_numpy(noisy.reshape(value.shape)))
         if alone is not None:
             self.alone.add(torch.from_numpy(value), torch.from_numpy(alone))
@@ -144,17 +158,25 @@ class _File:
                     return float(scale.ravel()[0]), int(zero.ravel()[0]), int(limits.min), int(limits.max)
         return None
 
+    def dequantized(self, name: str) -> str:
+        """The value behind the pair of QuantizeLinear and DequantizeLinear that reads a value, or the value itself."""
+        readers = {n.input[0]: n.output[0] for n in self.nodes if n.op_type in ("QuantizeLinear", "DequantizeLinear")}
+        return readers.get(readers.get(name, ""), name)
+
     def add_again(self, value: _Value) -> None:
         """Compute the value's node a second time, with the other file's weight."""
         if value.weight is None:
             return
-        again = onnx.NodeProto()
-        again.CopyFrom(value.node)
-        again.name, again.output[0] = "", value.node.output[0] + AGAIN
-        again.input[WEIGHTED[again.op_type]] = again.output[0] + "_weight"
-        stored = numpy_helper.from_array(value.weight.astype(np.float32), again.output[0] + "_weight")
+        name = value.node.output[0] + AGAIN
+        stored = numpy_helper.from_array(value.weight.astype(np.float32), f"{name}_weight")
         self.model.graph.initializer.append(stored)
-        self.model.graph.node.append(again)
+        base = _copy(value.base, name if value.base is value.node else f"{name}_base")
+        base.input[WEIGHTED[base.op_type]] = stored.name
+        self.model.graph.node.append(base)
+        if value.base is not value.node:
+            function = _copy(value.node, name)
+            function.input[0] = base.output[0]
+            self.model.graph.node.append(function)
 
     def session(self, wanted: Iterable[str]) -> object:
         import onnxruntime
@@ -168,21 +190,36 @@ class _File:
         return onnxruntime.InferenceSession(self.model.SerializeToString(), options, providers=providers)
 
 
+def _copy(node: onnx.NodeProto, output: str) -> onnx.NodeProto:
+    copied = onnx.NodeProto()
+    copied.CopyFrom(node)
+    copied.name, copied.output[0] = "", output
+    return copied
+
+
 def _measure(first: _File, second: _File, watched: dict[str, _Value], batches: Iterable[Mapping[str, Array]]) -> None:
     names = list(watched)
     again = [name + AGAIN for name in names if watched[name].weight is not None]
-    left, right = first.session([*names, *again]), second.session(names)
+    left, right = first.session([*names, *again]), second.session([v.there for v in watched.values()])
     for batch in batches:
         values = dict(zip([*names, *again], left.run(None, batch), strict=True))  # type: ignore[attr-defined]
         noisy = dict(zip(names, right.run(None, batch), strict=True))  # type: ignore[attr-defined]
         for name, value in watched.items():
+            # Another size: the network was cut before it was quantized.
             if values[name].dtype.kind == "f" and values[name].size == noisy[name].size:
                 value.look(values[name].astype(np.float32), noisy[name], values.get(name + AGAIN))
 
 
-def _stored(first: _File, second: _File, node: onnx.NodeProto) -> tuple[str, Array | None]:
-    """(name of the node's weight, the weight as the second file holds it), where both can be told."""
-    other = second.makers[node.output[0]]
+def _value(first: _File, second: _File, node: onnx.NodeProto) -> _Value:
+    """What is to be compared at a shared value."""
+    other, base, there = second.makers[node.output[0]], node, node.output[0]
+    if other.op_type != node.op_type:  # an activation function that the grid's lowest integer has replaced
+        base, there = first.makers.get(node.input[0], node), second.dequantized(there)
+    return _Value(node, base, there, *_stored(first, second, base, other), second.grid_of(node))
+
+
+def _stored(first: _File, second: _File, node: onnx.NodeProto, other: onnx.NodeProto) -> tuple[str, Array | None]:
+    """(name of a layer's weight, the weight as the second file holds it), where both can be told."""
     position = WEIGHTED.get(node.op_type)
     if position is None or other.op_type != node.op_type:
         return "", None

@@ -13,29 +13,35 @@ import torch
 
 from edgepress.analysis.costs import total_macs
 from edgepress.errors import UserError
+from edgepress.exporters.formats import FILES
 from edgepress.ir import Program, load, save
 from edgepress.measure import environment
 from edgepress.measure.record import Evidence, StepRecord
 from edgepress.pipeline.bench import Bench, Reporter
 from edgepress.pipeline.best import is_better
+from edgepress.pipeline.candidate import Candidate, shown_files
 from edgepress.pipeline.evidence import assemble, data_notes, loss_notes, step_record
 from edgepress.pipeline.guarding import latency_on, slower_notes
-from edgepress.pipeline.measuring import Candidate, Measured, measure
-from edgepress.pipeline.model import import_model
+from edgepress.pipeline.measuring import Measured, measure
+from edgepress.pipeline.model import import_model, without_grids
+from edgepress.pipeline.networks import import_networks
 from edgepress.pipeline.preprocessing import placed, preprocess_note
 from edgepress.pipeline.samples import open_samples
 from edgepress.pipeline.scoring import score
 from edgepress.pipeline.steps import RUNNERS, StepResult
+from edgepress.pipeline.steps.export import formats_of
 from edgepress.pipeline.steps.step import Workplace
 from edgepress.pipeline.store import RunStore, StepSlot
 from edgepress.recipe import Recipe, resolved_yaml
 from edgepress.recipe.promises import check_targets
 from edgepress.recipe.steps import Export, StepConfig
+from edgepress.targets import Target
 from edgepress.targets import load as load_target
 from edgepress.train import tasks
 from edgepress.train.randomness import reproducible
 
 PROGRAM, RECORD, EVIDENCE, RESOLVED = "program", "record.json", "evidence.json", "recipe.resolved.yaml"
+LOGS = "logs"
 SLOWER = "slower.json"
 
 
@@ -77,27 +83,40 @@ def execute(recipe: Recipe, out: Path, *, dry_run: bool, device: str, reporter: 
         if dry_run:
             return RunOutcome(out, None, tuple(_draft(recipe, set_up(recipe, device, reporter))))
         with RunStore(out) as store:  # first of all: a busy or unwritable directory is known before any work
-            bench = set_up(recipe, device, reporter)
-            store.put(RESOLVED, resolved_yaml(recipe, out))
-            return _Run(recipe, bench, store).execute()
+            return carry_out(recipe, set_up(recipe, device, reporter), store)
+
+
+def carry_out(recipe: Recipe, bench: Bench, store: RunStore) -> RunOutcome:
+    """Run a recipe in an opened store."""
+    store.put(RESOLVED, resolved_yaml(recipe, store.home))
+    return _Run(recipe, bench, store).execute()
 
 
 def set_up(recipe: Recipe, device: str, reporter: Reporter) -> Bench:
-    targets = tuple(load_target(name) for name in recipe.targets)
+    targets = tuple(_with_threads(recipe, load_target(name)) for name in recipe.targets)
     check_targets(recipe.budgets, targets)
     reporter.progress("importing the network")
-    original, data = placed(recipe, import_model(recipe.model))
+    imported = import_model(recipe.model)
+    pressed = any(item.kind != "export" for item in recipe.steps)
+    original, data = placed(recipe, without_grids(imported) if pressed else imported)
     wishes = [getattr(item.config, "samples", None) or 0 for item in recipe.steps]
     samples = open_samples(data, original, seed=recipe.seed, calibration=max([data.calibration.samples, *wishes]))
     return Bench(
         original=original,
         samples=samples,
-        task=tasks.get(recipe.task),
+        task=tasks.get(recipe.task, recipe.metric),
         targets=targets,
         seed=recipe.seed,
         device=device,
         reporter=reporter,
+        networks=import_networks(recipe, imported),
     )
+
+
+def _with_threads(recipe: Recipe, target: Target) -> Target:
+    """The target with the recipe's number of threads, where it gives one."""
+    plan = recipe.measure.latency
+    return target if plan is None or plan.threads is None else target.model_copy(update={"threads": plan.threads})
 
 
 def _draft(recipe: Recipe, bench: Bench) -> list[str]:
@@ -128,7 +147,7 @@ class _Run:
 
     def execute(self) -> RunOutcome:
         stage = self._import()
-        stage = self._perform("baseline", _export_settings(self._steps), stage)
+        stage = self._perform("baseline", _baseline_settings(self._steps), stage)
         for kind, config in self._steps:
             stage = self._perform(kind, config, stage)
         measured = self._measure(stage)
@@ -137,7 +156,7 @@ class _Run:
             self._recipe, measured, stage.records, command=sys.argv, notes=[*self._notes, *self._store.notes, *losses]
         )
         self._store.put(EVIDENCE, evidence.model_dump_json(indent=1) + "\n")
-        return RunOutcome(self._store.root, evidence)
+        return RunOutcome(self._store.home, evidence)
 
     def _import(self) -> Stage:
         original = self._bench.original
@@ -174,10 +193,10 @@ class _Run:
         return self._advance(kind, slot, stage, record)
 
     def _make(self, kind: str, config: StepConfig, stage: Stage, slot: StepSlot) -> None:
-        scratch = self._store.scratch(slot)
+        scratch, logs = self._store.scratch(slot), self._store.home / LOGS / slot.path.name
         with slot.write() as folder:
             runner = RUNNERS["export" if kind == "baseline" else kind]
-            result = runner(config, stage.program, self._bench, Workplace(folder, scratch))
+            result = runner(config, stage.program, self._bench, Workplace(folder, scratch, logs))
             after = stage.scores if result.artifact else score(result.program, self._bench)
             _check_changed(kind, result)
             if not result.artifact:
@@ -204,8 +223,11 @@ class _Run:
         return replace(stage, program=program, digest=digest, scores=scores, records=records, exports=exports)
 
     def _candidate(self, name: str, program: Program, slot: StepSlot) -> Candidate:
-        path = next(slot.path.glob("model.*"))
-        return Candidate(name, program, path, path.relative_to(self._store.root).as_posix(), slot.digest())
+        formats = formats_of(_export_settings(self._steps), self._bench)
+        files = {kind: slot.path / FILES[kind] for kind in formats}
+        if (slot.path / FILES["onnx"]).exists():  # written on the way to the others
+            files.setdefault("onnx", slot.path / FILES["onnx"])
+        return Candidate(name, program, files, self._store.home, slot.digest())
 
     def _measure(self, stage: Stage) -> Measured:
         pair = [stage.exports[name] for name in ("baseline", "compressed")]
@@ -229,7 +251,7 @@ class _Run:
         names = ", ".join(target.name for target in self._bench.targets)
         self._bench.reporter.result(f"on {names}", reused=reused, seconds=time.perf_counter() - started)
         self._notes += json.loads((slot.path / SLOWER).read_text())
-        return Measured.model_validate_json((slot.path / RECORD).read_bytes())
+        return _named(Measured.model_validate_json((slot.path / RECORD).read_bytes()), self._bench.targets, pair)
 
     def _slower(self, measured: Measured, baseline: Candidate, compressed: Candidate) -> list[str]:
         """Why integers are not faster than float, where they are not."""
@@ -243,12 +265,17 @@ class _Run:
     def _key(self, config: StepConfig, stage: Stage) -> dict[str, object]:
         """Everything that decides a step's result."""
         samples = self._bench.samples
+        formats = formats_of(config, self._bench) if isinstance(config, Export) else ()
         return {
             "input": stage.digest,
             "config": config.model_dump(mode="json"),
+            "formats": formats,
+            # Machine code is for the machine it was made on.
+            "machine": environment.describe().machine_class if {"aot", "tensorrt"} & set(formats) else "",
+            "networks": [self._bench.network(source).digest() for source in config.networks()],
             "seed": self._recipe.seed,
             "threads": self._recipe.threads,
-            "task": self._recipe.task,
+            "task": [self._recipe.task, self._bench.task.metric],
             "device": self._bench.device,
             "target": self._bench.target.model_dump(mode="json"),
             "data": [_digest(samples.train), _digest(samples.calibration), _digest(samples.evaluate)],
@@ -264,8 +291,19 @@ class _Run:
         return times[-1] if times else None
 
 
-def _export_settings(steps: Sequence[tuple[str, StepConfig]]) -> StepConfig:
-    return next(config for kind, config in steps if kind == "export")
+def _export_settings(steps: Sequence[tuple[str, StepConfig]]) -> Export:
+    return next(config for _, config in steps if isinstance(config, Export))
+
+
+def _baseline_settings(steps: Sequence[tuple[str, StepConfig]]) -> Export:
+    """The original is exported as the result is, in its own precision."""
+    return _export_settings(steps).model_copy(update={"precision": "float32"})
+
+
+def _named(measured: Measured, targets: Sequence[Target], pair: Sequence[Candidate]) -> Measured:
+    """With the paths of this run: a branch may have measured the same artifacts first."""
+    subjects = {c.name: getattr(measured, c.name).model_copy(update=shown_files(c, targets)) for c in pair}
+    return measured.model_copy(update=subjects)
 
 
 def _check_changed(kind: str, result: StepResult) -> None:

@@ -16,11 +16,12 @@ from edgepress.ir.text import op_name
 from edgepress.passes.learn_scales import plan_of
 from edgepress.quantize import operands
 from edgepress.quantize.calibrate import Batch
-from edgepress.quantize.qparams import rounded_weight
+from edgepress.quantize.qparams import nearest, rounded_weight
 from edgepress.quantize.round_layers import gather
 from edgepress.quantize.walk import Walk
 
 NOISELESS_DB = 200.0  # stands for "no difference at all": infinite values do not survive JSON
+SAMPLES = 64
 SUSPECT_DB = 15.0  # noise of 3 % of the energy; below this a value has lost what two to three bits can say
 
 
@@ -81,7 +82,7 @@ class Diagnosis:
         return tuple(sorted(self.nodes, key=_own_db)[:count])
 
 
-def diagnose(reference: Program, quantized: Program, batches: Iterable[Batch], *, samples: int = 64) -> Diagnosis:
+def diagnose(reference: Program, quantized: Program, batches: Iterable[Batch], *, samples: int = SAMPLES) -> Diagnosis:
     """Walk both programs in step over the same samples.
 
     Args:
@@ -92,7 +93,7 @@ def diagnose(reference: Program, quantized: Program, batches: Iterable[Batch], *
     walks = Walk(reference, inputs), Walk(quantized, inputs)
     wanted = set(plan.quantized)
     found = [_noise(reference, plan, node, *walks) for node in reference.nodes if node.name in wanted]
-    output = sqnr(_first(reference(*inputs)), _first(quantized(*inputs)))
+    output = sqnr(first_output(reference(*inputs)), first_output(quantized(*inputs)))
     return diagnosis(tuple(found), output)
 
 
@@ -176,7 +177,7 @@ def _grid_use(point: ActivationPoint | None, value: torch.Tensor) -> tuple[float
     if point is None or point.scale is None:
         return None, None, None
     steps = value / point.scale + point.zero_point
-    inside = torch.clamp(torch.round(steps), point.grid.low, point.grid.high)
+    inside = nearest(steps, point.grid)
     clipped = float(((steps < point.grid.low - 0.5) | (steps > point.grid.high + 0.5)).float().mean())
     return sqnr(value, (inside - point.zero_point) * point.scale), clipped, _share(inside, point.grid)
 
@@ -199,7 +200,8 @@ def _own_db(noise: NodeNoise) -> float:
     return min(v for v in (noise.weight_db, noise.rounding_db, NOISELESS_DB) if v is not None)
 
 
-def _first(outputs: object) -> torch.Tensor:
+def first_output(outputs: object) -> torch.Tensor:
+    """The first output of a network that returns one tensor, or several."""
     first = outputs[0] if isinstance(outputs, list | tuple) else outputs
     assert isinstance(first, torch.Tensor)
     return first

@@ -6,25 +6,27 @@ Errors of single layers are taken to add up. The allocation is a knapsack with o
 an integer program (HiGHS): least error within the cost, or least cost within the error.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.fx import Node
 
 from edgepress.analysis.costs import node_costs
 from edgepress.errors import UserError
 from edgepress.ir.program import Program
 from edgepress.ir.quant_plan import QuantPlan, WeightPoint
 from edgepress.quantize.calibrate import Batch
-from edgepress.quantize.moments import Moments, moments
+from edgepress.quantize.moments import moments
 from edgepress.quantize.options import Mixed
 from edgepress.quantize.qparams import grid_with_bits
 from edgepress.quantize.round_layers import gather, solve_layer
 from edgepress.quantize.walk import Walk
 
 LayerBits = tuple[tuple[str, int, str], ...]
+WEIGHT = 1  # position of the weight among the arguments of every layer that has one
 EXACT = 1e-6  # relative gap at which the solver may stop
 
 
@@ -50,19 +52,33 @@ def mixed_bits(program: Program, plan: QuantPlan, batches: Iterable[Batch], wish
 
 def sensitivities(program: Program, plan: QuantPlan, batches: Iterable[Batch], wish: Mixed) -> tuple[Option, ...]:
     """Error and cost of every width of every weight."""
-    inputs = gather(batches, wish.samples)
-    goal, macs = _scores(program, inputs), _macs(program)
+    walk = Walk(program, gather(batches, wish.samples))
+    goal, macs, state = walk.fork().finish()[0], _macs(program), program.state()
+    by_node = {point.nodes[0]: point for point in plan.weights}
     found = []
-    for point, seen in _moments(program, plan, inputs):
-        node = next(n for n in program.nodes if n.name == point.nodes[0])
-        weight = program.state()[point.tensor].detach()
-        for bits in sorted(wish.widths):
-            narrow = point.model_copy(update={"grid": grid_with_bits(point.grid, bits)})
-            rounded = solve_layer(node, narrow, weight, None, seen).weight
-            error = _divergence(_scores(program.with_state({point.tensor: rounded}), inputs), goal)
-            size = weight.numel() if wish.cost == "bytes" else sum(macs[name] for name in point.nodes)
-            found.append(Option(point.tensor, bits, error, float(bits * size)))
+    for node in [n for n in program.nodes if n.name in by_node]:
+        point = by_node[node.name]
+        weight = state[point.tensor].detach()
+        size = weight.numel() if wish.cost == "bytes" else sum(macs[name] for name in point.nodes)
+        errors = _errors(walk, node, point, weight, sorted(wish.widths), goal)
+        found += [Option(point.tensor, bits, error, float(bits * size)) for bits, error in errors]
     return tuple(found)
+
+
+def _errors(
+    walk: Walk, node: Node, point: WeightPoint, weight: torch.Tensor, widths: list[int], goal: torch.Tensor
+) -> Iterator[tuple[int, float]]:
+    """(width, error) of one weight: the walk comes to its first reader, and goes on from there once per width."""
+    here = walk.until(node.name)
+    assert here is not None
+    arguments = list(walk.arguments(here))
+    seen = moments(here, arguments[0], arguments[0], weight)
+    for bits in widths:
+        narrow = point.model_copy(update={"grid": grid_with_bits(point.grid, bits)})
+        arguments[WEIGHT] = solve_layer(here, narrow, weight, None, seen).weight
+        branch = walk.fork()
+        branch.compute(here, tuple(arguments))
+        yield bits, _divergence(branch.finish()[0], goal)
 
 
 def allocate(table: Sequence[Option], wish: Mixed) -> Mapping[str, Option]:
@@ -124,24 +140,6 @@ def _limit(table: Sequence[Option], wish: Mixed) -> float:
 
 def _macs(program: Program) -> dict[str, int]:
     return {cost.node: cost.macs for cost in node_costs(program)}
-
-
-def _moments(
-    program: Program, plan: QuantPlan, inputs: tuple[torch.Tensor, ...]
-) -> Iterable[tuple[WeightPoint, Moments]]:
-    """Each weight with what its (first) layer sees in the float network, in order of execution."""
-    walk = Walk(program, inputs)
-    by_node = {point.nodes[0]: point for point in plan.weights}
-    for node in [n for n in program.nodes if n.name in by_node]:
-        here = walk.until(node.name)
-        assert here is not None
-        point, value = by_node[node.name], walk.arguments(here)[0]
-        yield point, moments(node, value, value, program.state()[point.tensor].detach())
-
-
-def _scores(program: Program, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    outputs = program(*inputs)
-    return outputs[0] if isinstance(outputs, list | tuple) else outputs
 
 
 def _divergence(scores: torch.Tensor, goal: torch.Tensor) -> float:

@@ -23,7 +23,7 @@ class Mixed:
     max_loss: float | None = None
     widths: tuple[int, ...] = (2, 3, 4, 8)
     cost: Cost = "bytes"
-    samples: int = 128
+    samples: int = 64
 
     def __post_init__(self) -> None:
         if (self.average_bits is None) == (self.max_loss is None):

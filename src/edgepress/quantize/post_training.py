@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
+from edgepress.errors import UserError
 from edgepress.ir.program import Program, Refusal
 from edgepress.ir.quant_plan import QuantPlan
 from edgepress.passes.drop_identity import drop_identity
@@ -52,6 +53,11 @@ def quantize(
         UserError: no calibration data, or data or weights that are not finite. Nothing to quantize is no error but a
             result whose `refusals` say why.
     """
+    if capability.weight.dtype == "float8e4m3fn" and (options.rounds_by_output or options.awq):
+        raise UserError(f"{capability.name} rounds to float8 numbers only",
+                        found="fewer bits, rounding by output or awq",
+                        expected="weight_bits: 8, rounding: nearest",
+                        fix="leave these out, or choose an integer target")  # fmt: skip
     stream, kept = _with_first(batches, _samples_needed(options))
     if not kept and _samples_needed(options):
         raise no_data()

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import torch
 
+from edgepress.ir.float8_ops import LARGEST, to_float8
 from edgepress.ir.quant_plan import Grid, WeightPoint
 from edgepress.targets.capability import Format
 
@@ -16,6 +17,8 @@ def grid_of(form: Format, bits: int | None = None) -> Grid:
 
     Symmetric signed grids leave out the lowest integer, so that -x is representable whenever x is.
     """
+    if form.dtype == "float8e4m3fn":
+        return Grid(dtype=form.dtype, low=-int(LARGEST), high=int(LARGEST), symmetric=True)
     width = min(bits or form.bits, form.bits) - (1 if form.reduced_range else 0)
     if form.dtype == "uint8":
         return Grid(dtype="uint8", low=0, high=2**width - 1, symmetric=form.symmetric)
@@ -94,7 +97,14 @@ def weight_scales(tensor: torch.Tensor, axis: int | None, grid: Grid) -> torch.T
 
 def integers(tensor: torch.Tensor, scales: torch.Tensor, axis: int | None, grid: Grid) -> torch.Tensor:
     """Nearest integers of `tensor` on the grid, ties to even, as floats."""
-    return torch.clamp(torch.round(tensor / spread(scales, tensor, axis)), grid.low, grid.high)
+    return nearest(tensor / spread(scales, tensor, axis), grid)
+
+
+def nearest(steps: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """Values in units of the scale, rounded to the nearest number of the grid, as floats."""
+    if grid.dtype == "float8e4m3fn":
+        return to_float8(steps).to(steps.dtype)
+    return torch.clamp(torch.round(steps), grid.low, grid.high)
 
 
 def on_grid(tensor: torch.Tensor, scales: torch.Tensor, axis: int | None, grid: Grid) -> torch.Tensor:

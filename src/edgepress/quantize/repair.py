@@ -1,13 +1,14 @@
 """The cheapest repair of a quantized program: each candidate is tried, and its gain measured at the output."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from edgepress.ir.program import Program
 from edgepress.quantize.calibrate import Batch
-from edgepress.quantize.diagnose import Diagnosis, diagnose
+from edgepress.quantize.diagnose import SAMPLES, Diagnosis, diagnose, first_output, sqnr
 from edgepress.quantize.options import QuantOptions
 from edgepress.quantize.post_training import quantize
+from edgepress.quantize.round_layers import gather
 from edgepress.targets.capability import Capability
 
 KEPT_FLOAT = 3  # how many single layers are tried as float
@@ -33,25 +34,32 @@ class Repair:
 
 
 def repairs(
-    program: Program, options: QuantOptions, capability: Capability, batches: Sequence[Batch]
+    program: Program,
+    options: QuantOptions,
+    capability: Capability,
+    batches: Sequence[Batch],
+    tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[Repair, ...]:
     """Every repair that gains `WORTH_DB` or more at the output, cheapest first, then by gain.
 
     Args:
-        batches: calibration data, read once per candidate.
+        batches: calibration data, read once per candidate. tell: hears what is being tried.
     """
-    start = _measure(program, options, capability, batches)
-    tried = [
-        replace(c, gain_db=_measure(program, c.options, c.capability, batches).output_db - start.output_db)
-        for c in _candidates(program, options, capability, start)
-    ]
+    result = quantize(program, options, capability, batches)
+    start, tried = diagnose(result.reference, result.program, batches), []
+    for candidate in _candidates(program, options, capability, start):
+        tell(f"trying: {candidate.what}")
+        gain = _output_db(program, candidate, batches) - start.output_db
+        tried.append(replace(candidate, gain_db=gain))
     worth = [repair for repair in tried if repair.gain_db >= WORTH_DB]
     return tuple(sorted(worth, key=lambda r: (r.price, -r.gain_db)))
 
 
-def _measure(program: Program, options: QuantOptions, capability: Capability, batches: Sequence[Batch]) -> Diagnosis:
-    result = quantize(program, options, capability, batches)
-    return diagnose(result.reference, result.program, batches)
+def _output_db(program: Program, repair: Repair, batches: Sequence[Batch]) -> float:
+    """Signal above the noise at the first output, over the samples that `diagnose` looks at."""
+    quantized = quantize(program, repair.options, repair.capability, batches).program
+    inputs = gather(batches, SAMPLES)
+    return sqnr(first_output(program(*inputs)), first_output(quantized(*inputs)))
 
 
 def _candidates(program: Program, options: QuantOptions, capability: Capability, start: Diagnosis) -> list[Repair]:

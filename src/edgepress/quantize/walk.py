@@ -1,5 +1,6 @@
 """Execute a program node by node, as far as asked: two programs can be walked in step."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,6 +56,18 @@ class Walk:
             self._readers[source] -= 1
             if not self._readers[source] and source.op != "placeholder":
                 del self.values[source]
+
+    def fork(self) -> "Walk":
+        """A second walk from here on, over the same values."""
+        other = copy.copy(self)
+        other.values, other._readers = dict(self.values), dict(self._readers)
+        return other
+
+    def finish(self) -> tuple[Any, ...]:
+        """Compute all that is left; the program's outputs."""
+        self.until("")
+        output = self._nodes[-1]
+        return tuple(map_arg(output.args[0], lambda n: self.values[n]))
 
     def recompute(self, node: Node, arguments: tuple[Any, ...]) -> None:
         """Put another value in place of the one the walk has just computed: that of other arguments."""

@@ -37,18 +37,25 @@ class Source(Section):
         return self
 
     def options(self) -> dict[str, object]:
-        """The settings that are given, as the data room takes them."""
-        return {k: v for k, v in self.model_dump(exclude={"kind"}).items() if v not in (None, ())}
+        """The settings that are given, as the data room takes them; a `null` in place of a default is one."""
+        fields = type(self).model_fields
+        given = {k: v for k, v in self.model_dump(exclude={"kind"}).items() if v != ()}
+        return {k: v for k, v in given.items() if v is not None or fields[k].default is not None}
 
 
 class NpzSource(Source):
-    """Arrays of a numpy archive; several inputs as a list of array names, in the order of the network's inputs."""
+    """Arrays of a numpy archive; several inputs as a list of array names, in the order of the network's inputs.
+
+    Attributes:
+        slices: arrays with one value per sample ("speaker", "night"): accuracy is reported for each value.
+    """
 
     kind: Literal["npz"]
     path: RecipePath
     inputs: Columns = "images"
     targets: str | None = "labels"
     classes: tuple[str, ...] = ()
+    slices: tuple[str, ...] = ()
 
 
 class IdxSource(Source):

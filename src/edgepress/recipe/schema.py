@@ -22,30 +22,61 @@ Task = Literal[
     "regression",
     "reconstruction",
     "anomaly",
+    "generation",
 ]
 
 
 class LatencyPlan(Section):
-    """How latency is taken: `runs` timed after `warmup` untimed ones, interleaved with the baseline."""
+    """How latency is taken: `runs` timed after `warmup` untimed ones, interleaved with the baseline.
+
+    Attributes:
+        threads: of the runtime; each target's own number without one.
+    """
 
     runs: PositiveInt = 200
     warmup: NonNegativeInt = 20
     batch: PositiveInt = 1
-    threads: PositiveInt = 1
+    threads: PositiveInt | None = None
+
+
+class ModelledEnergy(Section):
+    """Energy by arithmetic instead of by meter (45 nm, Horowitz 2014): ranks networks, predicts no device.
+
+    Attributes:
+        number_format: of the result; the baseline counts as float32. memory: where weights and activations lie.
+    """
+
+    number_format: Literal["float32", "float16", "int8"] = "int8"
+    memory: Literal["dram", "sram"] = "dram"
+
+
+class Grid(Section):
+    """What a kilowatt-hour emits: `grams_per_kwh` of CO2, and the source of that figure."""
+
+    grams_per_kwh: Annotated[float, Field(ge=0)]
+    source: Annotated[str, Field(min_length=1)]
 
 
 class Measure(Section):
     """What is measured on baseline and result; `latency: null` leaves it out.
 
-    `energy` needs a meter of the target: without one the report says why there is no number. `sensitivity` cuts every
-    group of channels alone and reports how far the loss rises: the heat map of the report, from calibration data.
+    Attributes:
+        memory: cold starts, `cold_starts` fresh processes per model: load time, first inference, peak memory.
+        energy: needs a meter of the target: without one the report says why there is no number.
+        sensitivity: cuts every group of channels alone and reports how far the loss rises: the heat map of the report.
+        callers: throughput with so many callers at once; 0 leaves it out.
+        modelled_energy: an estimate beside the measurement, labelled as such. grid: CO2 of energy that was measured.
     """
 
     latency: LatencyPlan | None = LatencyPlan()
     accuracy: bool = True
     memory: bool = True
+    cold_starts: PositiveInt = 5
     energy: bool = True
     sensitivity: bool = False
+    callers: NonNegativeInt = 0
+    modelled_energy: ModelledEnergy | None = None
+    grid: Grid | None = None
 
 
 def _limits_only(budget: Budget) -> dict[str, Any]:
@@ -61,6 +92,7 @@ class Recipe(Section):
     Attributes:
         name: names the run; also the default folder, `runs/<name>`.
         seed: every random choice follows from it. threads: torch's, fixed so that results are reproducible.
+        metric: what the task is judged by instead of its usual one, such as `f1` for classification.
         steps: worked off in this order. targets: names of target files, or paths to them.
         budgets: what the result may cost; judged by the gate.
     """
@@ -72,6 +104,7 @@ class Recipe(Section):
     model: ModelSource
     data: Data = Data()
     task: Task = "classification"
+    metric: Annotated[str, Field(pattern=r"^[a-z0-9_]*$")] = ""
     steps: tuple[Step, ...] = ()
     targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("local-cpu",)
     measure: Measure = Measure()

@@ -14,7 +14,9 @@ from edgepress.errors import UserError
 
 Runtime = Literal["onnxruntime", "openvino", "torch", "tensorrt", "c"]
 Kind = Literal["local", "ssh", "qemu-arm64", "mcu"]
-MeterName = Literal["rapl", "nvml", "hwmon", "ina3221", "pi5-pmic", "powermetrics", "joulescope", "ppk2", "serial-csv"]
+MeterName = Literal[
+    "rapl", "nvml", "hwmon", "ina3221", "ina2xx", "pi5-pmic", "powermetrics", "joulescope", "ppk2", "serial-csv"
+]  # fmt: skip
 
 READY_MADE = Path(__file__).parent / "files"
 
@@ -63,6 +65,8 @@ class Target(Strict):
         capability: name of the table that says which operators run in which number format.
         meters: energy meters that may be there, best first. meter_settings: what a meter cannot find out itself, e.g.
             `{ppk2: {millivolts: 3300}, serial-csv: {port: /dev/ttyUSB0, column: 1, scale: 0.001}}`.
+        power_mode: the mode that the board must be in (as `nvpmodel -q` names it on a Jetson), "" for any: another one
+            is told as a warning.
         channel_alignment: channel counts that are multiples of this fill the vector units.
         options: passed to the runtime as they are (session options, provider options, compile mode).
     """
@@ -75,6 +79,7 @@ class Target(Strict):
     threads: int = Field(default=1, ge=1)
     capability: str
     meters: tuple[MeterName, ...] = ()
+    power_mode: str = ""
     meter_settings: Mapping[MeterName, Mapping[str, str | int | float]] = Field(default_factory=dict)
     channel_alignment: int = Field(default=1, ge=1)
     limits: Limits = Limits()

@@ -9,7 +9,8 @@ from onnx import TensorProto, helper
 
 from edgepress import targets
 from edgepress.errors import MissingTool, ToolError, UserError
-from edgepress.targets.runtimes import open_session
+from edgepress.targets.runtimes import onnxruntime_session, open_session
+from edgepress.targets.runtimes.onnxruntime_session import check_provider, provider_options
 
 
 @pytest.fixture
@@ -105,3 +106,31 @@ def test_a_target_without_a_session(matmul: Path, target: targets.Target) -> Non
 def test_session_options_reach_the_runtime(matmul: Path, target: targets.Target) -> None:
     with_option = target.model_copy(update={"options": {"session.disable_prepacking": True}})
     assert open_session(matmul, with_option).run({"x": np.ones((1, 3), np.float32)})[0].shape == (1, 2)
+
+
+def test_options_of_the_provider_are_told_from_those_of_the_session() -> None:
+    options = {"provider.trt_engine_cache_enable": True, "session.intra_op.allow_spinning": 1}
+    gpu = targets.load("cuda").model_copy(update={"options": options})
+    assert provider_options(gpu) == {"trt_engine_cache_enable": "1"}
+
+
+def test_a_provider_that_onnxruntime_dropped_is_an_error() -> None:
+    gpu = targets.load("cuda")
+    asked = [("CUDAExecutionProvider", {"device_id": "0"}), "CPUExecutionProvider"]
+    check_provider("CUDAExecutionProvider", asked, gpu)
+    with pytest.raises(MissingTool, match="the libraries of CUDAExecutionProvider"):
+        check_provider("CPUExecutionProvider", asked, gpu)
+
+
+def test_tensorrt_falls_back_to_cuda_before_the_cpu(monkeypatch) -> None:
+    import onnxruntime as ort
+
+    known = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: known)
+    options = {"provider.trt_timing_cache_enable": True}
+    gpu = targets.load("cuda").model_copy(update={"device": "tensorrt:1", "options": options})
+    assert onnxruntime_session._providers(ort, gpu) == [
+        ("TensorrtExecutionProvider", {"device_id": "1", "trt_timing_cache_enable": "1"}),
+        ("CUDAExecutionProvider", {"device_id": "1"}),
+        "CPUExecutionProvider",
+    ]

@@ -45,6 +45,8 @@ def run(config: Quantize, program: Program, bench: Bench, place: Workplace) -> S
         f"{len(plan.quantized)} operations on integers for {plan.target}, {len(plan.float_nodes)} stay float; "
         f"{len(plan.weights)} weights, {len(plan.activations)} activations"
     )
+    if any(weight.grid.dtype == "int8" and weight.grid.high < 8 for weight in plan.weights):
+        summary += "; narrow weights lie in bytes below opset 21"
     final = result.program
     if choice is not None:
         final = mark_dynamic(final, choice.dynamic).program

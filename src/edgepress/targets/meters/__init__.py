@@ -36,7 +36,7 @@ def open_meter(target: Target, *, root: Path = Path("/")) -> Meter:
 
 
 def _open(name: MeterName, target: Target, root: Path) -> Meter:
-    from edgepress.targets.meters import commands, external, nvml, sysfs
+    from edgepress.targets.meters import commands, external, i2c, nvml, sysfs
 
     settings: dict[str, Any] = dict(target.meter_settings.get(name, {}))
     openers: dict[str, Any] = {
@@ -49,6 +49,7 @@ def _open(name: MeterName, target: Target, root: Path) -> Meter:
         "joulescope": external.open_joulescope,
         "ppk2": external.open_ppk2,
         "serial-csv": external.open_serial_csv,
+        "ina2xx": i2c.open_ina2xx,
     }
     try:
         return openers[name](**settings)

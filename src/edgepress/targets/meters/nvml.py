@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from edgepress.targets.meters.meter import CounterMeter, Meter, NoMeter, SamplingMeter, WrappingCounter
@@ -27,6 +28,26 @@ def open_nvml(device: str = "cuda:0") -> Meter:
         return _energy_counter(nvml, handle, f"NVML {name}: the whole board of the GPU, not the host")
     except NoMeter:
         return _sampled_power(nvml, handle, f"NVML {name}: power of the whole board, sampled; not the host")
+
+
+def process_memory(device: str = "cuda:0", pid: int = 0) -> int:
+    """Bytes that a process (this one if 0) holds on the GPU, its context included.
+
+    Raises:
+        NoMeter: as `open_nvml`, or the driver does not tell (inside some containers).
+    """
+    nvml = _import()
+    try:
+        nvml.nvmlInit()
+        handle = nvml.nvmlDeviceGetHandleByIndex(int(device.partition(":")[2] or 0))
+        running = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+    except nvml.NVMLError as error:
+        raise NoMeter("NVML does not tell the memory of processes", found=f"{device}: {error}") from None
+    wanted = pid or os.getpid()
+    found = [process.usedGpuMemory for process in running if process.pid == wanted]
+    if not found or found[0] is None:
+        raise NoMeter("NVML does not tell the memory of processes", found=f"{len(running)} others, not this one")
+    return int(sum(found))
 
 
 def sampled_power(device: str = "cuda:0") -> Meter:

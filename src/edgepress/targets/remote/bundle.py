@@ -16,6 +16,7 @@ FILES = (
     "targets/meters/__init__.py",
     "targets/meters/commands.py",
     "targets/meters/external.py",
+    "targets/meters/i2c.py",
     "targets/meters/meter.py",
     "targets/meters/nvml.py",
     "targets/meters/sysfs.py",

@@ -12,6 +12,8 @@ from edgepress.targets.runtimes.inputs import Array, InputSpec, check_inputs
 if TYPE_CHECKING:
     from edgepress.targets.target import Target
 
+# Options of the target that are for the execution provider and not for the session.
+PROVIDER_OPTION = "provider."
 # onnxruntime's names of element types -> numpy's.
 _NUMPY_NAMES = {"float": "float32", "double": "float64"}
 
@@ -49,7 +51,9 @@ class OnnxruntimeSession:
                 found=str(error).strip().splitlines()[0],
                 expected="a valid model whose operators it knows",
             ) from None
-        used = self._session.get_providers()[0].removesuffix("ExecutionProvider")
+        used = self._session.get_providers()[0]
+        check_provider(used, providers, target)
+        used = used.removesuffix("ExecutionProvider")
         self._description = f"onnxruntime {ort.__version__} {used}, {target.threads} thread(s)"
         self._specs = {
             value.name: InputSpec(tuple(value.shape), _numpy_name(value.type)) for value in self._session.get_inputs()
@@ -92,7 +96,8 @@ def session_options(ort: Any, target: Target) -> Any:
     # Spinning workers would steal the time of whatever else is measured beside this session.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     for key, value in target.options.items():
-        options.add_session_config_entry(key, _config_text(value))
+        if not key.startswith(PROVIDER_OPTION):
+            options.add_session_config_entry(key, _config_text(value))
     return options
 
 
@@ -112,7 +117,35 @@ def _providers(ort: Any, target: Target) -> list[Any]:
         )
     if wanted not in ort.get_available_providers():
         raise MissingTool(wanted, needed_for=f"target {target.name}", install="pip install onnxruntime-gpu")
-    return [(wanted, {"device_id": int(index or 0)}), "CPUExecutionProvider"]
+    settings = {"device_id": str(int(index or 0)), **provider_options(target)}
+    # What TensorRT does not take runs on CUDA, what CUDA does not take on the CPU; how much that is, is in the outputs'
+    # timing. `options: {session.disable_cpu_ep_fallback: 1}` makes it an error.
+    middle: list[Any] = [("CUDAExecutionProvider", {"device_id": settings["device_id"]})] if kind == "tensorrt" else []
+    return [(wanted, settings), *middle, "CPUExecutionProvider"]
+
+
+def provider_options(target: Target) -> dict[str, str]:
+    """The target's options for its execution provider, e.g. `provider.trt_engine_cache_enable: true`."""
+    return {
+        key.removeprefix(PROVIDER_OPTION): _config_text(value)
+        for key, value in target.options.items()
+        if key.startswith(PROVIDER_OPTION)
+    }
+
+
+def check_provider(used: str, asked: list[Any], target: Target) -> None:
+    """Where a provider's libraries (CUDA, cuDNN, TensorRT) cannot be loaded, onnxruntime goes on without it.
+
+    Raises:
+        MissingTool: that happened.
+    """
+    wanted = asked[0] if isinstance(asked[0], str) else asked[0][0]
+    if used != wanted:
+        raise MissingTool(
+            f"the libraries of {wanted}",
+            needed_for=f"target {target.name}: onnxruntime took {used} instead",
+            install="pip install 'onnxruntime-gpu[cuda,cudnn]'" if "CUDA" in wanted else "pip install tensorrt",
+        )
 
 
 def _numpy_name(onnx_type: str) -> str:

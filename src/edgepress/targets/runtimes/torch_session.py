@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Key of an AOTInductor package's metadata. The package itself forgets names, and never checks shapes or types: it would
 # read past the end of a smaller input.
 SIGNATURE = "edgepress.signature"
+# File inside an exported program's archive that keeps the names of inputs and outputs.
+NAMES = "edgepress_names.json"
 
 
 def import_runtime() -> Any:
@@ -34,7 +36,8 @@ def import_runtime() -> Any:
 def open_session(artifact: Path, target: Target) -> TorchSession:
     """Load a program (folder or .pt2) or an AOTInductor package (.pt2); see `edgepress.targets.runtimes.open_session`.
 
-    `options: {mode: eager | compile}` in the target says how a program runs; a package is compiled already.
+    `options: {mode: eager | compile, autocast: float16 | bfloat16}` in the target says how a program runs; a package is
+    compiled already.
     The number of threads is a setting of the whole process in PyTorch: the session opened last decides.
     """
     torch = import_runtime()
@@ -45,7 +48,9 @@ def open_session(artifact: Path, target: Target) -> TorchSession:
     program = _read_program(artifact)
     module = program.module().to(target.device)
     mode = str(target.options.get("mode", "eager"))
-    return TorchSession(_callable(module, mode, target), _specs(program), program.output_names, target, mode)
+    call = _in_half(torch, _callable(module, mode, target), target)
+    mode += f" autocast {target.options['autocast']}" if "autocast" in target.options else ""
+    return TorchSession(call, _specs(program), program.output_names, target, mode)
 
 
 def compile_ahead(program: Program, package: Path) -> Path:
@@ -107,6 +112,20 @@ class TorchSession:
             raise ToolError("torch failed to run the artifact", found=_first_line(error)) from None
         return [tensor.cpu().numpy() for tensor in _flatten(outputs)]
 
+    def device_ms(self, inputs: Mapping[str, Array]) -> float | None:
+        """Milliseconds of the run between two CUDA events, inputs already there; `None` on the CPU."""
+        if not self._device.startswith("cuda"):
+            return None
+        cuda = self._torch.cuda
+        tensors = [self._torch.from_numpy(inputs[name]).to(self._device) for name in self._specs]
+        before, after = (cuda.Event(enable_timing=True) for _ in range(2))
+        with self._torch.inference_mode(), cuda.device(self._device):
+            before.record()
+            self._call(*tensors)
+            after.record()
+        after.synchronize()
+        return float(before.elapsed_time(after))
+
     def describe(self) -> str:
         return self._description
 
@@ -133,7 +152,19 @@ def _read_program(artifact: Path) -> Program:
     from edgepress.ir import adopt, load
     from edgepress.ir.serde import load_archive
 
-    return load(artifact) if artifact.is_dir() else adopt(load_archive(artifact))
+    if artifact.is_dir():
+        return load(artifact)
+    names = _names(artifact)
+    return adopt(load_archive(artifact), input_names=names.get("inputs", ()), output_names=names.get("outputs", ()))
+
+
+def _names(archive: Path) -> dict[str, list[str]]:
+    """Names of inputs and outputs, where the archive is one of ours."""
+    if not zipfile.is_zipfile(archive):
+        return {}  # reading it will say what is wrong
+    with zipfile.ZipFile(archive) as members:
+        member = next((name for name in members.namelist() if name.endswith(f"/extra/{NAMES}")), None)
+        return json.loads(members.read(member)) if member else {}
 
 
 def _callable(module: Any, mode: str, target: Target) -> Callable[..., Any]:
@@ -149,6 +180,23 @@ def _callable(module: Any, mode: str, target: Target) -> Callable[..., Any]:
         expected="mode eager or compile for an exported program, or a package of AOTInductor",
         fix="compile it first: edgepress.targets.runtimes.torch_session.compile_ahead",
     )
+
+
+def _in_half(torch: Any, call: Callable[..., Any], target: Target) -> Callable[..., Any]:
+    """`call` with what torch deems safe computed in 16 bits, where `options: {autocast: bfloat16}` asks for that."""
+    kind = target.options.get("autocast")
+    if kind is None:
+        return call
+    if kind not in ("float16", "bfloat16"):
+        raise UserError(f"target {target.name}: no such autocast", found=str(kind), expected="float16 or bfloat16")
+    dtype, device = getattr(torch, str(kind)), target.device.partition(":")[0]
+
+    def run(*tensors: Any) -> Any:
+        with torch.autocast(device, dtype=dtype):
+            outputs = call(*tensors)
+        return [tensor.float() for tensor in _flatten(outputs)]
+
+    return run
 
 
 def _is_package(artifact: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import sys
 import time
@@ -20,13 +21,21 @@ class Runs(Protocol):
 
 
 def observe(
-    import_runtime: Callable[[], object], open_session: Callable[[], Runs], feed: Any, runs: int
-) -> dict[str, float | bool | str]:
-    """Memory (bytes) and times (ms) of importing the runtime, loading the artifact and running it 1 + `runs` times."""
+    import_runtime: Callable[[], object],
+    open_session: Callable[[], Runs],
+    feed: Any,
+    runs: int,
+    gpu_bytes: Callable[[], int | None] = lambda: None,
+) -> dict[str, float | bool | str | None]:
+    """Memory (bytes) and times (ms) of importing the runtime, loading the artifact and running it 1 + `runs` times.
+
+    `allocator_bytes` is what the C library's allocator took from the system for the artifact, used or kept for reuse;
+    `gpu_bytes` what the process holds on the GPU in the end. `None` where the system does not tell.
+    """
     start = time.perf_counter()
     import_runtime()
     import_ms = (time.perf_counter() - start) * 1e3
-    imported = resident_bytes()
+    imported, held = resident_bytes(), allocator_bytes()
     exact = forget_peak()
     start = time.perf_counter()
     session = open_session()
@@ -35,7 +44,10 @@ def observe(
     first = time.perf_counter()
     for _ in range(runs):
         session.run(feed)
+    held_now = allocator_bytes()
     return {
+        "allocator_bytes": None if held is None or held_now is None else held_now - held,
+        "gpu_bytes": gpu_bytes(),
         "imported_bytes": imported,
         "peak_bytes": peak_bytes(),
         "peak_is_of_artifact": exact,
@@ -44,6 +56,25 @@ def observe(
         "first_inference_ms": (first - loaded) * 1e3,
         "description": session.describe(),
     }
+
+
+class _Mallinfo2(ctypes.Structure):
+    """struct mallinfo2 of glibc 2.33 and later (mallinfo(3))."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+    )]  # fmt: skip
+
+
+def allocator_bytes() -> int | None:
+    """Bytes that malloc holds now, in its arenas and in mappings of their own; `None` without glibc."""
+    try:
+        tell = ctypes.CDLL(None).mallinfo2
+    except (AttributeError, OSError, TypeError):
+        return None
+    tell.restype = _Mallinfo2
+    info = tell()
+    return int(info.arena + info.hblkhd)
 
 
 def resident_bytes() -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
+import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,8 +31,26 @@ def facts(root: Path = Path("/")) -> dict[str, Any]:
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "cpuinfo": _first_core(_text(root / "proc/cpuinfo")),
         "accelerators": _accelerators(root / "proc/driver/nvidia/gpus"),
+        "power_mode": power_mode(),
         "governors": sorted({_text(path).strip() for path in governors} - {""}),
     }
+
+
+def power_mode() -> str:
+    """The mode an NVIDIA Jetson is in ("15W", "MAXN"), "" on other machines."""
+    if shutil.which("nvpmodel") is None:
+        return ""
+    try:
+        told = subprocess.run(["nvpmodel", "-q"], capture_output=True, text=True, timeout=5, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return parse_power_mode(told)
+
+
+def parse_power_mode(text: str) -> str:
+    """The mode in what `nvpmodel -q` prints: a line `NV Power Mode: MODE_15W`, then its number."""
+    lines = (line.partition("NV Power Mode:")[2].strip() for line in text.splitlines())
+    return next((line.removeprefix("MODE_") for line in lines if line), "")
 
 
 def _first_core(cpuinfo: str) -> str:

@@ -109,7 +109,18 @@ def start_cold(
         partial(runtimes.open_session, Path(path).expanduser(), place),
         wire.unpack_all(inputs),
         runs,
+        partial(_gpu_memory, place.device),
     )
+
+
+def _gpu_memory(device: str) -> int | None:
+    from edgepress.targets.meters.meter import NoMeter
+    from edgepress.targets.meters.nvml import process_memory
+
+    try:
+        return process_memory(device) if device.startswith(("cuda", "tensorrt")) else None
+    except NoMeter:
+        return None
 
 
 def open_meter(bench: Workbench, target: dict[str, Any]) -> dict[str, Any]:
