@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from harness import TASK, Experiment, arguments, compare
-from torch import nn
+from networks import fashion_cnn
 
 from edgepress.data import Dataset, open_source, per_class
 from edgepress.ir import Program, capture, load, save
@@ -26,15 +26,9 @@ TEACHER_IMAGES, FEW_SEED = 10_000, 0
 
 
 def network(width: int) -> Program:
-    """Three convolutions with batch norm, 28x28 -> 14x14 -> 7x7, mean, linear."""
-
-    def layer(inside: int, outside: int, stride: int) -> list[nn.Module]:
-        return [nn.Conv2d(inside, outside, 3, stride, 1, bias=False), nn.BatchNorm2d(outside), nn.ReLU()]
-
+    """Captured, from random weights."""
     torch.manual_seed(0)
-    layers = [*layer(1, width, 2), *layer(width, 2 * width, 1), *layer(2 * width, 4 * width, 2)]
-    module = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, 10))
-    return capture(module, [torch.randn(2, 1, 28, 28)], input_names=["image"])
+    return capture(fashion_cnn(width), [torch.randn(2, 1, 28, 28)], input_names=["image"])
 
 
 def fashion(split: str) -> Dataset:

@@ -21,7 +21,10 @@ KD = [Term("task", 0.1), Term("kd", 0.9, {"temperature": 4.0})]
 
 @dataclass(frozen=True)
 class Experiment:
-    """Teacher and student, the data, and how the student is trained. The test set chooses nothing."""
+    """Teacher and student, the data, and how the student is trained.
+
+    The validation set, where there is one, chooses among arms. The test set chooses nothing.
+    """
 
     name: str
     teacher: Program
@@ -29,12 +32,13 @@ class Experiment:
     train: Dataset
     test: Dataset
     options: TrainOptions
+    validation: Dataset | None = None
 
 
 def arms(student: Program, teacher: Program) -> dict[str, list[Term]]:
     """Name -> the terms of its objective. Weights are those of the papers or of their authors' code."""
     taps = automatic_taps(student, teacher)
-    attention, hint = Term("attention", 5.0, taps=taps), Term("hint", 1.0, taps=taps)
+    attention, hint = Term("attention", 5.0, taps=taps), Term("hint", 1.0, {"relative": 0.0}, taps=taps)
     return {
         BASE: [Term("task")],
         "kd": KD,
@@ -47,7 +51,10 @@ def arms(student: Program, teacher: Program) -> dict[str, list[Term]]:
         "hint": [Term("task"), hint],
         "kd + attention": [*KD, attention],
         "kd + hint": [*KD, hint],
+        "kd + relative": [*KD, Term("hint", 1.0, {"relative": 1.0}, taps=taps)],
+        "kd + 5 relative": [*KD, Term("hint", 5.0, {"relative": 1.0}, taps=taps)],
         "kd alone + hint": [Term("kd", 1.0, {"temperature": 4.0}), hint],
+        "dkd + hint": [Term("task"), Term("dkd", 1.0, {"alpha": 1.0, "beta": 8.0, "temperature": 4.0}), hint],
     }
 
 
@@ -72,35 +79,50 @@ def compare(experiment: Experiment, wanted: list[str] | None, seeds: int, minute
             done = str(seed) in record["runs"].get(name, {})
             if done or (wanted and name not in wanted) or begin + longest > deadline:
                 continue
-            accuracy = run(experiment, terms, seed)
+            found = run(experiment, terms, seed)
             longest = max(longest, time.perf_counter() - begin)
-            record["runs"].setdefault(name, {})[str(seed)] = round(accuracy, 4)
+            record["runs"].setdefault(name, {})[str(seed)] = found
             record["table"] = table(record).splitlines()
             out.write_text(json.dumps(record, indent=1) + "\n")
-            print(f"seed {seed} {name}: {accuracy:.4f} ({time.perf_counter() - begin:.0f} s)", flush=True)
+            print(f"seed {seed} {name}: {found} ({time.perf_counter() - begin:.0f} s)", flush=True)
     print(table(record))
 
 
-def run(experiment: Experiment, terms: list[Term], seed: int) -> float:
-    """Test accuracy after the last epoch."""
+def run(experiment: Experiment, terms: list[Term], seed: int) -> dict[str, float]:
+    """Accuracy after the last epoch on each set that judges."""
     student, teacher = experiment.student, experiment.teacher
     objective = Objective(terms, TASK.loss, student=student, teacher=teacher, seed=seed)
     options = TrainOptions(**{**vars(experiment.options), "seed": seed})
     taught = any(term.loss != "task" for term in terms)
     result = fit(student, experiment.train, objective=objective, options=options, task=TASK,
                  teacher=teacher if taught else None)  # fmt: skip
-    return evaluate(result.program, experiment.test, TASK)
+    return {name: round(evaluate(result.program, data, TASK), 4) for name, data in judges(experiment).items()}
+
+
+def judges(experiment: Experiment) -> dict[str, Dataset]:
+    """Name -> data of the sets that a result is measured on."""
+    chooses = {} if experiment.validation is None else {"validation": experiment.validation}
+    return {**chooses, "test": experiment.test}
 
 
 def table(record: dict) -> str:
-    """Mean accuracy per arm and the paired difference to plain fine-tuning, in points, each with its standard error."""
-    before = ", ".join(f"{who} {100 * value:.2f}" for who, value in record["accuracy_before"].items())
-    lines = [f"before: {before}", f"{'arm':<16} seeds  accuracy        over {BASE}"]
-    plain = record["runs"].get(BASE, {})
+    """Per judging set: mean accuracy per arm and the paired difference to plain fine-tuning and plain KD, in points,
+    each with its standard error."""
+    return "\n".join(line for judge in record["accuracy_before"] for line in _table_of(record, judge))
+
+
+def _table_of(record: dict, judge: str) -> list[str]:
+    before = ", ".join(f"{who} {100 * value:.2f}" for who, value in record["accuracy_before"][judge].items())
+    lines = [f"{judge}; before: {before}", f"{'arm':<16} seeds  accuracy      over {BASE:<14} over kd"]
     for name, runs in record["runs"].items():
-        gains = [100 * (runs[seed] - plain[seed]) for seed in runs if seed in plain]
-        lines.append(f"{name:<16} {len(runs):>5}  {_spread([100 * a for a in runs.values()]):<14}  {_spread(gains)}")
-    return "\n".join(lines)
+        accuracy = _spread([100 * found[judge] for found in runs.values()])
+        over = [_spread(_gains(runs, record["runs"].get(other, {}), judge)) for other in (BASE, "kd")]
+        lines.append(f"{name:<16} {len(runs):>5}  {accuracy:<13} {over[0]:<19} {over[1]}")
+    return lines
+
+
+def _gains(runs: dict, others: dict, judge: str) -> list[float]:
+    return [100 * (runs[seed][judge] - others[seed][judge]) for seed in runs if seed in others]
 
 
 def _spread(values: list[float]) -> str:
@@ -115,7 +137,7 @@ def _record(out: Path, experiment: Experiment) -> dict:
         "experiment": experiment.name,
         "options": json.loads(experiment.options.to_json()),
         "train": {"samples": len(experiment.train), "sha256": experiment.train.digest},
-        "test": {"samples": len(experiment.test), "sha256": experiment.test.digest},
+        **{name: {"samples": len(data), "sha256": data.digest} for name, data in judges(experiment).items()},
         "programs": {"teacher": experiment.teacher.digest(), "student": experiment.student.digest()},
     }
     if out.is_file():
@@ -126,7 +148,10 @@ def _record(out: Path, experiment: Experiment) -> dict:
     return {
         **facts,
         "parameters": {who: program.parameter_count() for who, program in programs.items()},
-        "accuracy_before": {who: round(evaluate(p, experiment.test, TASK), 4) for who, p in programs.items()},
+        "accuracy_before": {
+            name: {who: round(evaluate(p, data, TASK), 4) for who, p in programs.items()}
+            for name, data in judges(experiment).items()
+        },
         "environment": describe().model_dump(),
         "runs": {},
     }

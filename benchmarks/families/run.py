@@ -10,6 +10,7 @@ original network as well, and what refuses it is written down.
 
 import argparse
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,9 @@ def run_family(name: str) -> dict[str, Any]:
 def figures(recipe: Recipe, evidence: Evidence) -> dict[str, Any]:
     """What a finished run found out."""
     row: dict[str, Any] = {}
-    metric = get(recipe.task).metric
-    row |= {"metric": metric, "higher_is_better": get(recipe.task).higher_is_better}
+    task = get(recipe.task, recipe.metric)
+    metric = task.metric
+    row |= {"metric": metric, "higher_is_better": task.higher_is_better}
     for subject in (evidence.baseline, evidence.compressed):
         row[subject.name] = {figure: _value(subject, figure) for figure in (*FIGURES, metric)}
     row["done"] = {step.kind: step.summary for step in evidence.steps}
@@ -90,9 +92,16 @@ def _plain(recipe: Recipe) -> dict[str, Any]:
 
 def _left_out(evidence: Evidence) -> list[str]:
     """Refusals inside steps that did something, each reason once, with how often it was given."""
-    reasons = [(step.kind, r.found, r.needed) for step in evidence.steps for r in step.refusals]
+    reasons = [(step.kind, *_without_names(r.found, r.needed)) for step in evidence.steps for r in step.refusals]
     counted = {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
     return [f"{kind}, {n} nodes: found {found}; needed {needed}" for (kind, found, needed), n in counted.items()]
+
+
+def _without_names(found: str, needed: str) -> tuple[str, str]:
+    """Reasons that differ only in the name of a neighbour are one reason."""
+    if re.fullmatch(r"its input \S+ is float", found):
+        return "an input that is float", "integers there"
+    return re.sub(r"with the (weight|number) \S+", r"with a \1", found), needed
 
 
 def _value(subject: Subject, name: str) -> float | None:

@@ -1,4 +1,4 @@
-"""Import a folder of `.onnx` files and compare their outputs with onnxruntime's.
+"""Import a folder of `.onnx` files, compare their outputs with onnxruntime's, and press what was imported.
 
     python benchmarks/onnx_import/files.py FOLDER... [--out benchmarks/onnx_import]
 
@@ -7,14 +7,19 @@ file declares) and at batch 3 (sample by sample, where the batch is open), what 
 A difference counts as a match within 1e-4 of the largest output (and 1e-6 absolute). A float16 file is compared with
 onnxruntime running the same file in float32: float16 arithmetic itself is worth 4e-4. QONNX files, which onnxruntime
 does not run, are compared with the `onnx` reference evaluator and the QONNX definition of Quant in numpy.
+
+Then each network is quantized to int8 and, from the original again, pruned by a fifth of its multiply-accumulates;
+both are exported and run in onnxruntime (see press.py). Inputs are real where EDGEPRESS_DATA has some (see inputs.py).
 """
 
 import argparse
+import functools
 import json
 import platform
 import sys
 import warnings
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -23,13 +28,18 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from inputs import real_input
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+from press import Pruned, Quantized, try_prune, try_quantize
 
 from edgepress.errors import UserError
 from edgepress.importers.onnx import OnnxModel, to_module
+from edgepress.importers.onnx.convert import program_of
 
+Samples = Callable[[int], dict[str, np.ndarray]]
+"""Seed -> one set of inputs of one sample."""
 RELATIVE, ABSOLUTE = 1e-4, 1e-6
 BATCH = 3
 
@@ -55,6 +65,8 @@ class FileResult:
     reference: str = "onnxruntime"
     reason: str = ""
     notes: tuple[str, ...] = ()
+    quantized: Quantized = field(default_factory=Quantized)
+    pruned: Pruned = field(default_factory=Pruned)
 
 
 class Quant(OpRun):
@@ -126,8 +138,11 @@ def sample(model: OnnxModel, stem: str, seed: int, shapes: list[tuple[int, ...]]
     rng = np.random.default_rng(seed)
     feeds = {}
     for name, example, shape in zip(model.input_names, model.example_inputs, shapes, strict=True):
+        real = real_input(stem, name, shape, seed)
         if name in lookup(BOUND, stem, {}):
             feeds[name] = np.array(lookup(BOUND, stem, {})[name])
+        elif real is not None:
+            feeds[name] = real.astype(example.numpy().dtype)
         elif example.dtype.is_floating_point:
             scale = lookup(RANGES, stem, 0.0)
             feeds[name] = (rng.random(shape) * scale if scale else rng.normal(size=shape)).astype(np.float32)
@@ -173,15 +188,15 @@ def run(model: OnnxModel, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     return [value.numpy() for value in outputs]
 
 
-def compare(model: OnnxModel, path: Path) -> tuple[float, float | None, str]:
-    """(difference of one sample, largest difference over a batch, reference)."""
-    reference, kept = Reference(path), deterministic(model)
-    shapes = sample_shapes(model, path)
-    feeds = [sample(model, path.stem, seed, shapes) for seed in range(BATCH)]
+def compare(model: OnnxModel, reference: Reference, samples: Samples) -> tuple[float, float | None]:
+    """(difference of one sample, largest difference over a batch)."""
+    kept = deterministic(model)
+    feeds = [samples(seed) for seed in range(BATCH)]
     expected = [reference.run(one) for one in feeds]
     alone = run(model, feeds[0])
     single = max((relative(alone[i], expected[0][i]) for i in kept), default=0.0)
-    return single, batch_difference(model, feeds, expected, kept, shapes), reference.name
+    shapes = [feeds[0][name].shape for name in model.input_names]
+    return single, batch_difference(model, feeds, expected, kept, shapes)
 
 
 def batch_difference(
@@ -230,32 +245,64 @@ def try_file(path: Path) -> FileResult:
         ),
         notes=model.notes,
     )
-    single, batch, reference = compare(model, path)
+    reference = Reference(path)
+    samples = functools.partial(sample, model, path.stem, shapes=sample_shapes(model, path))
+    single, batch = compare(model, reference, samples)
     worst = max(single, batch or 0.0)
+    program, kept = program_of(model, path.name), deterministic(model)
     return replace(
         result,
         matches=worst <= RELATIVE,
         difference=single,
         difference_batch=batch,
-        reference=reference,
+        reference=reference.name,
         reason="" if worst <= RELATIVE else f"outputs differ by {worst:.1e}",
+        quantized=try_quantize(program, samples, reference.run, kept),
+        pruned=try_prune(program, samples, kept),
     )
 
 
 def markdown(results: list[FileResult]) -> str:
-    """The table."""
-    imported, matched = sum(r.imports for r in results), sum(r.matches for r in results)
+    """Two tables: what was imported, and what became of it."""
+    return "\n".join([*_headline(results), "", *_import_table(results), "", *_press_table(results)]) + "\n"
+
+
+def _headline(results: list[FileResult]) -> list[str]:
+    n = len(results)
+    return [
+        f"Of {n} files {sum(r.imports for r in results)} import, {sum(r.matches for r in results)} match within 1e-4, "
+        f"{sum(r.quantized.done for r in results)} are quantized to int8 and {sum(r.pruned.done for r in results)} are "
+        "pruned by at least a fifth of their multiply-accumulates; what is quantized or pruned was exported and run in "
+        "onnxruntime.",
+    ]
+
+
+def _import_table(results: list[FileResult]) -> list[str]:
     lines = [
-        f"{imported} of {len(results)} files import, {matched} match within 1e-4.",
-        "",
-        "| file | imports | matches | difference | batch of 3 | parameters | open axes | against | why not; notes |",
-        "|---|---|---|---:|---:|---:|---|---|---|",
+        "| file | imports | matches | difference | batch of 3 | seconds | parameters | open axes | against | notes |",
+        "|---|---|---|---:|---:|---:|---:|---|---|---|",
     ]
     for r in results:
         cells = [r.file, _yes(r.imports), _yes(r.matches), _number(r.difference), _number(r.difference_batch)]
         words = "; ".join((*([r.reason.replace("\n", " ")] if r.reason else []), *r.notes))
-        lines.append("| " + " | ".join([*cells, f"{r.parameters:,}", r.open_axes, r.reference, words]) + " |")
-    return "\n".join(lines) + "\n"
+        cells += [f"{r.seconds:.1f}", f"{r.parameters:,}", r.open_axes, r.reference, words]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _press_table(results: list[FileResult]) -> list[str]:
+    lines = [
+        "| file | int8 | operators on integers / float | MACs on integers | signal to noise, dB | what stays float "
+        "| pruned | MACs saved | difference | why not |",
+        "|---|---|---|---:|---:|---|---|---:|---:|---|",
+    ]
+    for r in results:
+        q, p = r.quantized, r.pruned
+        cells = [r.file, _yes(q.done), f"{q.integers} / {q.floats}", f"{q.macs_share:.0%}"]
+        cells += ["" if q.signal_db is None else f"{q.signal_db:.0f}", q.reason]
+        cells += [_yes(p.done), f"{p.saved:.0%}", _number(p.difference), p.reason]
+        lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
+    return lines
 
 
 def _yes(flag: bool) -> str:
@@ -270,24 +317,42 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", help="folders of .onnx files, or such files")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--keep", action="store_true", help="keep the results of files that are not named")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     paths = [p for given in arguments.folders for p in ([given] if given.is_file() else sorted(given.rglob("*.onnx")))]
-    results = []
+    torch.set_num_threads(1)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    found = kept_results(arguments.out / "files.json") if arguments.keep else {}
     for path in paths:
-        results.append(try_file(path))
-        print(path.name, "ok" if results[-1].matches else results[-1].reason, file=sys.stderr)
+        found[path.name] = result = try_file(path)
+        print(path.name, "ok" if result.matches else result.reason, file=sys.stderr, flush=True)
+        write(sorted(found.values(), key=lambda r: r.file), arguments.out)
+    results = sorted(found.values(), key=lambda r: r.file)
+    print(markdown(results))
+    return int(not all(result.matches for result in results))
+
+
+def kept_results(path: Path) -> dict[str, FileResult]:
+    """What an earlier call found out, by file name."""
+    facts = json.loads(path.read_text())["files"] if path.is_file() else []
+    parts = [
+        {**f, "notes": tuple(f["notes"]), "quantized": Quantized(**f["quantized"]), "pruned": Pruned(**f["pruned"])}
+        for f in facts
+    ]
+    return {part["file"]: FileResult(**part) for part in parts}
+
+
+def write(results: list[FileResult], out: Path) -> None:
+    """Both forms of the table."""
     environment = {
         "onnxruntime": onnxruntime.__version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    arguments.out.mkdir(parents=True, exist_ok=True)
     facts = {"files": [asdict(result) for result in results], "environment": environment}
-    (arguments.out / "files.json").write_text(json.dumps(facts, indent=1) + "\n")
-    (arguments.out / "files.md").write_text(markdown(results))
-    print(markdown(results))
-    return int(not all(result.matches for result in results))
+    (out / "files.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (out / "files.md").write_text(markdown(results))
 
 
 if __name__ == "__main__":

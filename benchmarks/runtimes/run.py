@@ -6,7 +6,7 @@ runs' own. Then every file is opened on its runtime and all are timed in turns i
 latencies may be compared row by row.
 
     python recipes/families/prepare.py resnet
-    EDGEPRESS_DATA=... python benchmarks/runtimes/run.py [--out FOLDER] [--runs 300] [--cold-starts 3] [--prepare]
+    EDGEPRESS_DATA=... python benchmarks/runtimes/run.py [--out FOLDER] [--samples 1000] [--runs 300] [--prepare]
 
 Writes results.json (with the environment) and results.md. `--prepare` stops before anything is timed; a second call
 finds the finished steps. CUDA targets join where their runtime and a GPU are there.
@@ -69,7 +69,7 @@ class Lines:
 
 def main() -> int:
     arguments = parse()
-    rows, parity = prepared()
+    rows, parity = prepared(arguments.samples)
     if arguments.prepare:
         return 0
     with ExitStack() as stack:
@@ -92,6 +92,7 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=HERE / "results")
+    parser.add_argument("--samples", type=int, default=1000, help="test images for the accuracy")
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--cold-starts", type=int, default=3)
     parser.add_argument("--prepare", action="store_true", help="only make the files, time nothing")
@@ -99,7 +100,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def prepared() -> tuple[list[Row], list[Parity]]:
+def prepared(samples: int) -> tuple[list[Row], list[Parity]]:
     """Every file, beside the target it runs on, with the accuracy and parity that the recipe's run found."""
     names = [*load(HERE / "recipe.yaml").targets, *(name for name in CUDA if not lacks(targets.load(name)))]
     for name in names:
@@ -115,7 +116,7 @@ def prepared() -> tuple[list[Row], list[Parity]]:
         ("float16", (EXPORT_HALF,), half, {"compressed": "float16"}),
         ("bfloat16", (EXPORT,), bf16, {"compressed": "bfloat16 arithmetic"}),
     ):
-        evidence = run(kind, places, settings)
+        evidence = run(kind, places, (*settings, f"data.evaluate.limit={samples}"))
         rows += rows_of(kind, evidence, places, roles)
         parity += [hop for hop in evidence.parity if any(hop.first.startswith(role) for role in roles)]
     return rows, parity
@@ -170,7 +171,11 @@ def markdown(found: dict[str, tuple[Measurement, ...]], parity: list[Parity], en
         for p in parity
     ]
     tools = ", ".join(f"{tool} {version}" for tool, version in environment.tools.items())
-    lines += ["", f"{environment.cpu}, {environment.cores} cores, 1 thread, batch 1; {tools}."]
+    images = next(iter(found.values()))[0].n
+    lines += [
+        "",
+        f"{environment.cpu}, {environment.cores} cores, 1 thread, batch 1, accuracy on {images:,} images; {tools}.",
+    ]
     lines += [f"Note: {warning}." for warning in environment.warnings]
     return "\n".join(lines)
 

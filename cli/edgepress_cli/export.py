@@ -29,12 +29,13 @@ def export(
     max_batch: Annotated[int, typer.Option("--max-batch", min=1, help="TensorRT: largest of a free batch.")] = 64,
     core: Annotated[str, typer.Option("--core", help="C: the processor, e.g. cortex-m4, rv32imc, host.")] = "cortex-m4",
     name: Annotated[str, typer.Option("--name", help="C: prefix of all symbols.")] = "model",
+    four_bit: Annotated[bool, typer.Option("--four-bit", help="C: two 4-bit weights in a byte.")] = False,
     opset: Annotated[int, typer.Option("--opset", min=13, max=17, help="ONNX: version of the operator set.")] = 17,
 ) -> int:
     """Write a network as ONNX, ORT, OpenVINO IR, a TensorRT engine, torch.export or AOTInductor .pt2, or as C."""
     _check(form, precision)
     if form == "c":
-        typer.echo(_write_c(model, out, core, name))
+        typer.echo(_write_c(model, out, core, name, four_bit))
     elif form in ("ort", "openvino", "tensorrt") and model.suffix == ".onnx" and precision == "float32":
         _convert(model, out, form, max_batch)
     else:
@@ -90,13 +91,13 @@ def _say(out: Path) -> None:
         typer.echo(f"{path}: {path.stat().st_size:,} bytes")
 
 
-def _write_c(model: Path, out: Path, core: str, name: str) -> str:
+def _write_c(model: Path, out: Path, core: str, name: str, four_bit: bool) -> str:
     import tempfile
 
     from edgepress.exporters.c import Options
     from edgepress.exporters.c import export as export_c
 
-    options = Options(target=core, name=name)
+    options = Options(target=core, name=name, four_bit=four_bit)
     if model.suffix in (".onnx", ".tflite"):
         export_c(model, out, options=options)
     else:

@@ -61,3 +61,18 @@ def _print_one(target: Target) -> None:
             typer.echo(f"  {field}: {value}")
     for lack in lacks(target):
         typer.echo(f"  missing: {lack.what}\n    fix: {lack.fix}")
+    if target.kind == "local" and target.meters:
+        _print_meter(target)
+
+
+def _print_meter(target: Target) -> None:
+    """The first of the target's energy meters that answers here, or why none does."""
+    from edgepress.targets.meters import NoMeter, open_meter
+
+    try:
+        meter = open_meter(target)
+    except NoMeter as refusal:
+        typer.echo(f"  energy meter: none: {refusal.found}" + (f"\n    fix: {refusal.fix}" if refusal.fix else ""))
+    else:
+        typer.echo(f"  energy meter: {meter.name}: {meter.covers}")
+        meter.close()

@@ -36,6 +36,7 @@ def options(epochs: int, lr: float = 0.003, batch_size: int = 64) -> TrainOption
 
 TRAINING = {
     "autoencoder": options(40),
+    "blood_cells": options(50, 0.004, 16),
     "capsules": options(12),
     "cnn": options(4),
     "decoder": options(8, 0.005, 32),
@@ -112,11 +113,11 @@ def _adversarial(recipe: Recipe, program: Program, out: Path, epochs: int = 40) 
     generator.eval()
     out.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: t.detach().clone() for name, t in generator.state_dict().items()}, out)
-    for split, count, seed in (("train", 1000, 1), ("test", 500, 2)):
-        latent = torch.randn(count, 16, generator=torch.Generator().manual_seed(seed))
-        with torch.no_grad():
-            painted = generator(latent)
-        np.savez(out.with_name(f"gan_{split}.npz"), latent=latent.numpy(), image=painted.numpy())
+    for seed, split in enumerate(("train", "test"), start=1):
+        real = open_source("digits", {"split": split}, HERE).inputs[0]
+        latent = torch.randn(len(real), 16, generator=torch.Generator().manual_seed(seed))
+        np.savez(out.with_name(f"gan_{split}.npz"), latent=latent.numpy(), image=real.numpy())
+    painted = generator(latent).detach()
     return f"painted pixels vary by {float(painted.std(0).mean()):.3f} over latents"
 
 

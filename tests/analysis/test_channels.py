@@ -57,11 +57,11 @@ def test_members_are_all_that_shrinks_with_a_channel() -> None:
     assert set(group.members) == {("0.weight", 0), ("0.bias", 0), *norm, ("3.weight", 1)}
 
 
-def test_a_projected_lstm_is_refused_with_the_reason() -> None:
+def test_a_projected_lstm_needs_more_hidden_units_than_outputs() -> None:
     program = capture(lstm_projected(), [torch.randn(2, 3, 8, 8)])
-    found = channel_groups(program)
-    assert not [group for group in found.groups if group.name.startswith("layer.")]
-    assert "an LSTM with a projection" in {refusal.found for refusal in found.refusals}
+    hidden, outputs = (channel_groups(program).group(f"layer.weight_{kind}_l0") for kind in ("ih", "hh"))
+    assert hidden.least == outputs.size + 1
+    assert outputs.least == 1
 
 
 def test_output_channels_are_refused_with_the_reason() -> None:

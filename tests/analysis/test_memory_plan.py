@@ -12,11 +12,12 @@ from edgepress.targets.capability import load_capability
 
 
 class Chain(nn.Module):
-    """4 -> 8 -> 2, float32."""
+    """4 -> 8 -> 2, or `times` as wide; float32."""
 
-    def __init__(self) -> None:
+    def __init__(self, times: int = 1) -> None:
         super().__init__()
-        self.wide, self.narrow = nn.Linear(4, 8, bias=False), nn.Linear(8, 2, bias=False)
+        self.wide = nn.Linear(4 * times, 8 * times, bias=False)
+        self.narrow = nn.Linear(8 * times, 2 * times, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.narrow(self.wide(x))
@@ -46,9 +47,9 @@ def test_a_shortcut_holds_its_buffer() -> None:
 
 def test_integers_take_a_quarter() -> None:
     torch.manual_seed(0)
-    program = capture(Chain(), [torch.randn(2, 4)])
-    batches = [(torch.randn(64, 4),)]
+    program = capture(Chain(16), [torch.randn(2, 64)])
+    batches = [(torch.randn(64, 64),)]
     result = quantize(program, QuantOptions(), load_capability("onnxruntime-x86"), batches).program
     plan = memory_plan(shipping_form(result))
-    assert plan.weights < 0.4 * memory_plan(program).weights + 4 * 16, "a scale and an offset per channel come with it"
-    assert plan.activations == 4 * 4 + 8, "the float input, the hidden layer as integers"
+    assert 0.25 < plan.weights / memory_plan(program).weights < 0.3, "scales and offsets of channels come with it"
+    assert plan.activations == 4 * 64 + 128, "the float input, the hidden layer as integers"

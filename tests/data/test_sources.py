@@ -28,6 +28,21 @@ def test_npz(tmp_path: Path, arrays: tuple[np.ndarray, np.ndarray]) -> None:
     np.testing.assert_allclose(data.inputs[0].numpy(), images / 255, atol=1e-6)
 
 
+def test_npz_with_slices(tmp_path: Path, arrays: tuple[np.ndarray, np.ndarray]) -> None:
+    images, labels = arrays
+    speakers = np.array(["ann", "bob"] * 5)
+    np.savez(tmp_path / "d.npz", images=images, labels=labels, speaker=speakers, night=labels > 0)
+    data = open_source("npz", {"path": "d.npz", "slices": ("speaker", "night")}, tmp_path)
+    assert data.slices["speaker"] == ("ann", "bob") * 5 and data.slices["night"] == ("False", "True") * 5
+    assert data.subset([3, 0]).slices["speaker"] == ("bob", "ann")
+
+
+def test_npz_with_slices_of_another_length(tmp_path: Path, arrays: tuple[np.ndarray, np.ndarray]) -> None:
+    np.savez(tmp_path / "d.npz", images=arrays[0], labels=arrays[1], speaker=np.array(["ann"]))
+    with pytest.raises(UserError, match="not usable"):
+        open_source("npz", {"path": "d.npz", "slices": ("speaker",)}, tmp_path)
+
+
 def test_npz_with_a_wrong_name_lists_the_right_ones(tmp_path: Path, arrays: tuple[np.ndarray, np.ndarray]) -> None:
     np.savez(tmp_path / "d.npz", x=arrays[0], y=arrays[1])
     with pytest.raises(UserError, match="no array images") as caught:

@@ -137,7 +137,8 @@ def test_channel_wise_and_hint_and_regression() -> None:
     p, q = (softmax(x.numpy().reshape(6, 16) / 4) for x in (t, s))
     assert float(losses.channel_wise(s, t)) == pytest.approx(16 * divergence(p, q).mean())
     expected = ((s - t) ** 2).mean()
-    torch.testing.assert_close(losses.hint(s, t), expected)
+    torch.testing.assert_close(losses.hint(s, t, relative=0.0), expected)
+    torch.testing.assert_close(losses.hint(s, t), expected / (t**2).mean())
     torch.testing.assert_close(losses.regression(s, t), expected)
 
 

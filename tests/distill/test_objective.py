@@ -10,8 +10,8 @@ from edgepress.distill import (
     Tap,
     Term,
     automatic_taps,
+    check_comparable,
     losses,
-    make_objective,
     matching_taps,
     read_terms,
     soft_targets,
@@ -158,14 +158,14 @@ def test_different_resolutions_meet_at_the_smaller(student: Program, teacher: Pr
     torch.testing.assert_close(found, losses.attention(nn.functional.avg_pool2d(fine, 2), coarse))
 
 
-def test_the_recipes_form() -> None:
-    class Teaching:
-        loss, weight, temperature = "regression", 0.5, 4.0
-
-    s, t, y = torch.randn(6, 3), torch.randn(6, 3), torch.arange(6) % 3
-    expected = 0.5 * TASK.loss(s, y) + 0.5 * losses.regression(s, t)
-    torch.testing.assert_close(make_objective(TASK, Teaching())(s, y, t), expected)
-    torch.testing.assert_close(make_objective(TASK, None)(s, y, None), TASK.loss(s, y))
+def test_outputs_of_different_shapes_are_not_compared(student: Program) -> None:
+    other = capture(nn.Sequential(nn.Flatten(), nn.Linear(64, 5)), [torch.randn(2, 1, 8, 8)])
+    check_comparable(student, other, [Term("task")])
+    with pytest.raises(UserError, match="cannot compare output 0") as caught:
+        check_comparable(student, other, [Term("task"), Term("kd")])
+    assert caught.value.found == "student 3, teacher 5"
+    with pytest.raises(UserError, match="cannot compare output 1"):
+        check_comparable(student, student, [Term("kd", output=1)])
 
 
 def test_terms_from_plain_data(student: Program, teacher: Program) -> None:

@@ -66,3 +66,16 @@ def test_no_abnormal_beat_in_training(data: ModuleType, data_dir: Path) -> None:
     assert train[1].max() == 0 and 0 < test[1].mean() < 1
     known = {row.tobytes() for row in train[0]}
     assert not any(row.tobytes() in known for row in test[0])
+
+
+@pytest.mark.data
+def test_blood_cells_lie_inside_their_photos_and_mirror_with_them(data: ModuleType, data_dir: Path) -> None:
+    photos, cells = data.blood_cells("train", size=32)
+    count = len(photos) // 2
+    assert count == 292 and cells.shape == (2 * count, 32, 5)
+    present = cells[..., 0] >= 0
+    assert (cells[present][:, 3:] > cells[present][:, 1:3]).mean() > 0.999  # one box of the archive is empty
+    assert cells[present][:, 1:].min() >= 0 and cells[present][:, 1:].max() <= 1
+    assert np.array_equal(photos[count:], photos[:count, :, :, ::-1])
+    widths = cells[..., 3] - cells[..., 1]
+    assert np.allclose(widths[count:], widths[:count], atol=1e-6)

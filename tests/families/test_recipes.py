@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "recipes" / "families"
 WITHOUT_FOLDER = ("capsules", "densenet", "detector", "mobilenet", "policy", "unet")
 WITH_FOLDER = (
-    "autoencoder", "cnn", "decoder", "encoder", "gcn", "gru", "lstm", "mlp", "resnet", "tcn", "vit",
+    "autoencoder", "blood_cells", "cnn", "decoder", "encoder", "gcn", "gru", "lstm", "mlp", "resnet", "tcn", "vit",
 )  # fmt: skip
 SHORT = {  # few samples and epochs: the whole way matters here, not the result
     "policy": ["data.train.kwargs.count=500", "data.evaluate.kwargs.count=200"],

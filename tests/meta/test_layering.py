@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "exporters": {"ir", "passes", "targets", "measure.record"},
     "targets": {"ir", "measure.record"},
     "measure": {"ir", "targets"},
-    "recipe": {"gate.budget"},
+    "recipe": {"gate.budget", "analysis.pruning_terms"},
     "gate": RECORDS | {"measure.stats"},
     "report": RECORDS | {"gate"},
     "pipeline": {
@@ -42,6 +42,7 @@ SINGLE_DOOR = {
     "transformers": 1,
     "unicorn": 1,
     "sklearn": 1,
+    "mlflow": 1,
 }
 
 

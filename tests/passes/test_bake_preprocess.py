@@ -1,11 +1,17 @@
 """A network that preprocesses by itself answers raw values as the original answers preprocessed ones."""
 
+from dataclasses import replace
+from pathlib import Path
+
+import onnxruntime
 import torch
 from torch import nn
 
 from edgepress.data.preprocess import Preprocess
+from edgepress.exporters.onnx import export_onnx
 from edgepress.ir import Program, capture
-from edgepress.passes.bake_preprocess import bake_preprocess
+from edgepress.ir.serde import load, save
+from edgepress.passes.bake_preprocess import MULTIPLIER, bake_preprocess
 
 PREPROCESS = Preprocess(scale=1 / 255, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
 
@@ -48,3 +54,37 @@ def test_another_number_of_channels_is_refused() -> None:
 def test_token_numbers_are_refused() -> None:
     program = capture(nn.Embedding(4, 3), [torch.zeros(2, 5, dtype=torch.int64)], input_names=["tokens"])
     assert "int64" in bake_preprocess(program, (2.0,), (0.0,)).refusals[0].found
+
+
+def test_channels_last_are_moved_inside_the_graph() -> None:
+    program = network()
+    result = bake_preprocess(program, *PREPROCESS.affine(), channels_last=True)
+    raw = torch.randint(0, 256, (7, 6, 6, 3)).float()
+    expected = program(replace(PREPROCESS, layout="nhwc").tensor(raw))
+    torch.testing.assert_close(result.program(raw), expected, rtol=1e-4, atol=1e-4)
+    assert result.program.dynamic_batch() and result.program.example_inputs[0].shape == (2, 6, 6, 3)
+    assert "channels last" in result.program.history[-1]
+
+
+def test_the_layout_alone_can_be_baked_and_survives_saving_and_export(tmp_path: Path) -> None:
+    program = network()
+    result = bake_preprocess(program, (1.0,), (0.0,), channels_last=True)
+    assert MULTIPLIER not in result.program.state()
+    save(result.program, tmp_path / "baked")
+    raw = torch.randn(3, 6, 6, 3)
+    expected = program(raw.movedim(-1, 1).contiguous())
+    torch.testing.assert_close(load(tmp_path / "baked")(raw), expected)
+    artifact = export_onnx(result.program, tmp_path / "baked.onnx")
+    session = onnxruntime.InferenceSession(str(artifact.path))
+    assert session.get_inputs()[0].shape[1:] == [6, 6, 3]
+    torch.testing.assert_close(torch.from_numpy(session.run(None, {"image": raw.numpy()})[0]), expected)
+
+
+def test_nothing_to_do_changes_nothing() -> None:
+    program = network()
+    assert bake_preprocess(program, (1.0,), (0.0,)).program is program
+
+
+def test_a_table_has_no_layout() -> None:
+    program = capture(nn.Linear(3, 2), [torch.randn(2, 3)], input_names=["row"])
+    assert "2 dimensions" in bake_preprocess(program, (2.0,), (0.0,), channels_last=True).refusals[0].found

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -178,3 +179,36 @@ def test_killed_in_every_step_and_resumed_gives_the_same_bytes(project: Path, tm
     assert whole.keys() == resumed.keys()
     assert [name for name in whole if whole[name] != resumed[name]] == []
     assert not (out / "scratch").exists() or not list((out / "scratch").iterdir())
+
+
+@pytest.mark.slow
+def test_with_everything_baked_the_artifact_takes_the_data_as_it_is_stored(project: Path, tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        stored = dict(np.load(project.parent / f"{name}.npz"))
+        np.savez(project.parent / f"{name}.npz", images=stored["images"].transpose(0, 2, 3, 1), labels=stored["labels"])
+    settings = ["data.preprocess={layout: nhwc, scale: 0.5, mean: [0.1], std: [0.7]}", "model.bake_preprocess=true"]
+    outcome, _ = run(project, tmp_path / "run", *settings)
+    assert outcome.evidence is not None
+    assert [note for note in outcome.evidence.notes if "layout is baked" in note]
+    session = onnxruntime.InferenceSession(str(next((tmp_path / "run").rglob("model.onnx"))))
+    assert session.get_inputs()[0].shape[1:] == [6, 6, 1]
+
+
+@pytest.mark.slow
+def test_a_file_that_is_quantized_already_is_pressed_as_the_float_network_behind_it(
+    project: Path, tmp_path: Path
+) -> None:
+    run(project, tmp_path / "first")
+    files = sorted((tmp_path / "first").rglob("model.onnx"), key=lambda path: path.stat().st_size)
+    kinds = {node.op_type for node in onnx.load(files[0]).graph.node}
+    assert "QuantizeLinear" in kinds
+    (project.parent / "shipped.onnx").write_bytes(files[0].read_bytes())
+    text = project.read_text().replace(
+        "factory: net.py:tiny\n  inputs: {image: {shape: [1, 6, 6]}}", "onnx: shipped.onnx"
+    )
+    (project.parent / "again.yaml").write_text(text)
+    outcome, _ = run(project.parent / "again.yaml", tmp_path / "second")
+    assert outcome.evidence is not None
+    macs = [{m.name: m.value for m in side.measurements}["macs"]
+            for side in (outcome.evidence.baseline, outcome.evidence.compressed)]  # fmt: skip
+    assert macs[1] <= 0.7 * macs[0]

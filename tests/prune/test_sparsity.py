@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,11 +8,14 @@ from torch import Tensor, nn
 from edgepress.analysis.channels import channel_groups
 from edgepress.errors import UserError
 from edgepress.ir import Program, capture
-from edgepress.passes.mask_weights import apply_masks, mask_weights, masks_of
+from edgepress.passes.mask_weights import apply_masks, kept_zero, mask_weights, masks_of
 from edgepress.prune import SparsityOptions, group_lasso, sensitivity, sparsify
+from edgepress.prune.gradual import GradualMasks
+from edgepress.prune.heat_map import draw
 from edgepress.prune.sparsity import cubic_sparsity, keep_pattern
 
 Batches = list[tuple[tuple[Tensor, ...], Tensor]]
+Loss = Callable[[Tensor, Tensor], Tensor]
 METHODS = ("magnitude", "wanda", "sparsegpt")
 
 
@@ -131,3 +135,72 @@ def test_sensitivity_table(network: Program, batches: Batches, loss: Callable[[T
     assert "stem.weight" in text
     assert "-75%" in text
     assert table.to_json()["loss"] == table.loss
+
+
+def test_one_threshold_for_the_network_gives_each_layer_its_own_share(linear: Program) -> None:
+    one, other = (sparsify(linear, SparsityOptions(sparsity=0.6, scope=s)) for s in ("layer", "network"))  # type: ignore[arg-type]
+    shares = [{n: float((~m).double().mean()) for n, m in r.masks.items()} for r in (one, other)]
+    assert all(share == pytest.approx(0.6, abs=0.01) for share in shares[0].values())
+    assert len({round(share, 2) for share in shares[1].values()}) > 1
+    total = sum(int((~m).sum()) for m in other.masks.values()) / sum(m.numel() for m in other.masks.values())
+    assert total == pytest.approx(0.6, abs=0.01)
+
+
+def test_gradual_masks_tighten_and_end_at_the_goal(linear: Program) -> None:
+    calls: list[object] = []
+    masks = GradualMasks(lambda *a: calls.append(a) or torch.zeros(()), linear, SparsityOptions(sparsity=0.8))
+    weights = {name: tensor.detach().clone() for name, tensor in linear.state().items()}
+    zeros = []
+    for progress in (0.0, 0.1, 0.3, 0.8, 1.0):
+        masks.at(progress)
+        masks(1, 2, 3)
+        masks.constrain(weights)
+        zeros.append(float((weights["0.weight"] == 0).double().mean()))
+    assert zeros == sorted(zeros)
+    assert zeros[0] == 0.0
+    assert 0.1 < zeros[1] < zeros[2] < zeros[3] == pytest.approx(0.8, abs=0.01)
+    assert len(calls) == 5
+    after = linear.with_state({"0.weight": weights["0.weight"]})
+    assert torch.equal(masks.masks(after)["0.weight"], weights["0.weight"] != 0)
+
+
+def test_gradual_patterns_lose_one_weight_at_a_time(linear: Program) -> None:
+    masks = GradualMasks(lambda *a: torch.zeros(()), linear, SparsityOptions(pattern=(1, 4)))
+    weights = {name: tensor.detach().clone() for name, tensor in linear.state().items()}
+    seen = []
+    for progress in (0.0, 0.1, 0.3, 1.0):
+        masks.at(progress)
+        masks.constrain(weights)
+        seen.append(int((weights["0.weight"].reshape(-1, 4) != 0).sum(1).max()))
+    assert seen[0] == 4
+    assert seen == sorted(seen, reverse=True)
+    assert seen[-1] == 1
+
+
+def test_masks_found_while_training_are_recorded_though_the_zeros_are_there(linear: Program) -> None:
+    zeroed = linear.with_state({"0.weight": torch.where(linear.state()["0.weight"] > 0, 1.0, 0.0)})
+    result = mask_weights(zeroed, {"0.weight": zeroed.state()["0.weight"] != 0})
+    assert result.changed
+    assert kept_zero(linear) is None
+    keep = kept_zero(result.program)
+    assert keep is not None
+    weights = {"0.weight": torch.ones(24, 32)}
+    keep(weights)
+    assert torch.equal(weights["0.weight"] != 0, masks_of(result.program)["0.weight"])
+
+
+def test_group_lasso_leaves_other_groups_alone(network: Program) -> None:
+    groups = channel_groups(network)
+    weights = {n: p.detach().clone().requires_grad_() for n, p in network.state().items() if p.is_floating_point()}
+    group_lasso(groups, weights, [groups.group("inner.weight")]).backward()
+    assert weights["inner.weight"].grad is not None
+    stem = weights["stem.weight"].grad
+    assert stem is None or not stem.any()
+
+
+def test_the_heat_map_is_a_picture(network: Program, batches: Batches, loss: Loss, tmp_path: Path) -> None:
+    table = sensitivity(network, batches, loss, criterion="l2", ratios=(0.5,))
+    draw(table, tmp_path / "map.svg")
+    assert (tmp_path / "map.svg").read_text().startswith("<?xml")
+    with pytest.raises(UserError, match="cannot draw"):
+        draw(table, tmp_path / "map.txt")

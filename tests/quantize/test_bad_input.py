@@ -70,7 +70,7 @@ def test_channels_of_zeros_keep_their_bias() -> None:
 def test_data_that_is_not_finite_is_refused_with_its_batch(bad: float, observer: str) -> None:
     good, spoilt = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
     spoilt[1, 2, 3, 4] = bad
-    with pytest.raises(UserError, match="calibration batch 2 makes .* infinite or NaN"):
+    with pytest.raises(UserError, match=r"calibration batch 2 makes .* infinite or NaN"):
         quantize(program(), QuantOptions(observer=observer), X86, [(good,), (spoilt,)])  # type: ignore[arg-type]
 
 

@@ -40,6 +40,12 @@ def test_what_stays_float_says_why(mixed: Program, x86: Capability) -> None:
     assert point is not None and point.readers == ("linear_1",)
 
 
+def test_a_target_of_integers_alone_keeps_nothing_float(mixed: Program) -> None:
+    plan = place(mixed, load_capability("mcu-c"))
+    assert not plan.float_nodes
+    assert {"x", "linear", "layer_norm", "linear_1", "add", "layer_norm_1"} == {p.node for p in plan.activations}
+
+
 @pytest.mark.parametrize("name", ["head", "linear"])
 def test_layers_the_user_keeps_float(residual: Program, x86: Capability, name: str) -> None:
     plan = place(prepare(residual), x86, QuantOptions(keep_float=(name,)))

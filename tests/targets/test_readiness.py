@@ -20,10 +20,29 @@ def test_the_local_cpu_lacks_nothing() -> None:
 
 def test_a_gpu_is_found_by_its_driver(tmp_path: Path) -> None:
     cuda = targets.load("cuda")
-    assert [lack.what for lack in lacks(cuda, root=tmp_path)] == ["an NVIDIA GPU with its driver"]
+    assert "an NVIDIA GPU with its driver" in [lack.what for lack in lacks(cuda, root=tmp_path)]
     (tmp_path / "proc/driver/nvidia").mkdir(parents=True)
     (tmp_path / "proc/driver/nvidia/version").touch()
-    assert lacks(cuda, root=tmp_path) == ()
+    assert "an NVIDIA GPU with its driver" not in [lack.what for lack in lacks(cuda, root=tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "build", "what"),
+    [
+        ("cuda", "onnxruntime-gpu", None, ["onnxruntime for GPUs"]),
+        ("cuda", "onnxruntime-gpu", "1.31.1", []),
+        ("torch-eager", "torch", "2.13.0+cpu", ["torch for CUDA"]),
+        ("torch-eager", "torch", "2.13.0", []),
+    ],
+)
+def test_a_runtime_without_its_part_for_gpus(
+    name: str, package: str, build: str | None, what: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "proc/driver/nvidia").mkdir(parents=True)
+    (tmp_path / "proc/driver/nvidia/version").touch()
+    monkeypatch.setattr(readiness, "_version", lambda asked: build if asked == package else "1.0")
+    gpu = targets.load(name).model_copy(update={"device": "cuda:0"})
+    assert [lack.what for lack in lacks(gpu, root=tmp_path)] == what
 
 
 def test_a_runtime_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from edgepress.data import Dataset
@@ -9,6 +11,7 @@ from edgepress.errors import UserError
 from edgepress.ir import capture
 from edgepress.train import TASKS, TrainOptions, evaluate, fit
 from edgepress.train.evaluate import evaluate_module
+from edgepress.train.metrics import kernel_distance
 from edgepress.train.tasks import IGNORED, check_labels, get
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -23,6 +26,7 @@ CASES = {
     "reconstruction": (nn.Linear(6, 6), Dataset((VALUES,), ABOVE)),
     "anomaly": (nn.Linear(6, 6), Dataset((VALUES,), ABOVE)),
     "segmentation": (nn.Conv2d(1, 2, 1), Dataset((IMAGES,), (IMAGES[:, 0] > 0).long())),
+    "generation": (nn.Linear(6, 6), Dataset((VALUES,), 0.3 * VALUES.flip(0) + 2)),
     "language": (nn.Sequential(nn.Embedding(7, 8), nn.Linear(8, 7)), Dataset((TOKENS[:, :8],), TOKENS[:, 1:])),
 }
 
@@ -66,6 +70,56 @@ def test_perplexity_skips_padding() -> None:
 def test_anomalies_are_what_is_reconstructed_badly() -> None:
     data = Dataset((torch.tensor([[0.0], [1.0], [5.0]]),), torch.tensor([0, 0, 1]))
     assert evaluate_module(torch.zeros_like, data, get("anomaly")) == 1.0
+
+
+def test_macro_f1_weighs_classes_equally() -> None:
+    """Labels 0 0 0 1, answers 0 0 1 1: F1 is 4/5 for class 0 and 2/3 for class 1."""
+    data = Dataset((torch.eye(2)[[0, 0, 1, 1]],), torch.tensor([0, 0, 0, 1]))
+    assert evaluate_module(lambda x: x, data, get("classification", "f1")) == pytest.approx((4 / 5 + 2 / 3) / 2)
+
+
+def test_binary_f1_and_auc() -> None:
+    logits = torch.tensor([[-2.0], [1.0], [2.0], [-1.0]])
+    data = Dataset((logits,), torch.tensor([0, 0, 1, 1]))
+    assert evaluate_module(lambda x: x, data, get("binary", "f1")) == pytest.approx(0.5)
+    assert evaluate_module(lambda x: x, data, get("binary", "auc")) == pytest.approx(3 / 4)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize(("task", "metric"), [("anomaly", ""), ("binary", "auc"), ("binary", "f1")])
+def test_one_class_alone_has_no_auc_and_no_f1(task: str, metric: str, label: int) -> None:
+    data = Dataset((torch.randn(5, 1),), torch.full((5,), label))
+    with pytest.raises(UserError, match="is not defined on these labels") as caught:
+        evaluate_module(lambda x: 2 * x, data, get(task, metric))
+    assert caught.value.found == f"all 5 are {label}"
+
+
+def test_a_metric_of_another_task_is_refused() -> None:
+    with pytest.raises(UserError, match="cannot be judged by 'perplexity'") as caught:
+        get("binary", "perplexity")
+    assert caught.value.expected == "accuracy, f1, auc"
+
+
+@given(st.integers(2, 8), st.integers(0, 1000))
+def test_the_kernel_distance_is_that_of_its_definition(n: int, seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    x, y = torch.rand(n, 1, 2, 3, generator=draw), torch.rand(n, 1, 2, 3, generator=draw)
+
+    def k(a: torch.Tensor, b: torch.Tensor) -> float:
+        return float((a.flatten() @ b.flatten() / 6 + 1) ** 3)
+
+    within = sum(k(s[i], s[j]) for s in (x, y) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+    across = 2 * sum(k(a, b) for a in x for b in y) / n**2
+    assert float(kernel_distance(x, y)) == pytest.approx(within - across, abs=1e-5)
+
+
+def test_the_kernel_distance_has_no_bias_on_few_samples() -> None:
+    """Two sets of 8 from one distribution: the mean over 400 draws is 0 within four standard errors."""
+    draw = torch.Generator().manual_seed(0)
+    values = torch.stack([kernel_distance(*torch.rand(2, 8, 16, generator=draw)) for _ in range(400)])
+    assert abs(float(values.mean())) < 4 * float(values.std()) / 20
+    far = kernel_distance(torch.rand(8, 16, generator=draw), 1 + torch.rand(8, 16, generator=draw))
+    assert float(far) > 10 * float(values.std())
 
 
 def test_direction_and_nan() -> None:

@@ -1,5 +1,7 @@
 """A single-shot detector: one look at the image gives a box and class scores at every cell of two grids."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -35,20 +37,24 @@ class Head(nn.Module):
 
 
 class Detector(nn.Module):
-    """(N, 1, size, size) -> (N, cells, 4 + classes), cells of the grids with stride 4 and 8."""
+    """(N, channels, size, size) -> (N, cells, 4 + classes), cells of two grids: with stride `first`, and twice that."""
 
-    def __init__(self, size: int, width: int, classes: int) -> None:
+    def __init__(self, size: int, width: int, classes: int, channels: int, first: int) -> None:
         super().__init__()
-        self.backbone = nn.Sequential(conv(1, width, 2), conv(width, 2 * width, 2), conv(2 * width, 2 * width))
-        self.deeper = conv(2 * width, 4 * width, 2)
-        self.fine = Head(2 * width, size // 4, classes)
-        self.coarse = Head(4 * width, size // 8, classes)
+        layers, wide = [conv(channels, width, 2)], width
+        for _ in range(int(math.log2(first)) - 1):
+            layers.append(conv(wide, 2 * wide, 2))
+            wide *= 2
+        self.backbone = nn.Sequential(*layers, conv(wide, wide))
+        self.deeper = conv(wide, 2 * wide, 2)
+        self.fine = Head(wide, size // first, classes)
+        self.coarse = Head(2 * wide, size // first // 2, classes)
 
     def forward(self, image: Tensor) -> Tensor:
         features = self.backbone(image)
         return torch.cat([self.fine(features), self.coarse(self.deeper(features))], 1)
 
 
-def detector(size: int = 32, width: int = 16, classes: int = 4) -> nn.Module:
+def detector(size: int = 32, width: int = 16, classes: int = 4, channels: int = 1, first: int = 4) -> nn.Module:
     """Two grids."""
-    return Detector(size, width, classes)
+    return Detector(size, width, classes, channels, first)

@@ -51,11 +51,12 @@ class ChannelPlan:
         keep = np.ones(groups.units, bool)
         for name, kept in self.kept.items():
             group = by_name.get(name)
-            if group is None or group.size != self.sizes[name] or not kept or max(kept) >= group.size:
+            fits = group is not None and group.size == self.sizes[name] and max(kept, default=group.size) < group.size
+            if group is None or not fits or len(kept) < group.least:
                 raise UserError(
                     f"the channel plan does not fit: group {name}",
                     found=f"{group.size} units" if group else "no such group",
-                    expected=f"{self.sizes.get(name)} units, at least one kept",
+                    expected=f"{self.sizes.get(name)} units, at least {group.least if group else 1} kept",
                     fix="make the plan again for this program",
                 )
             keep[group.first : group.first + group.size] = False

@@ -29,6 +29,7 @@ class ChannelGroup:
         name: the weight whose channels they are first. size: number of units.
         first: number of its first unit among the units of all groups.
         members: (tensor, dimension) that shrink with it. producers: the nodes that make its channels.
+        least: how many of its units an operator needs.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ChannelGroup:
     first: int
     members: tuple[tuple[str, int], ...]
     producers: tuple[str, ...]
+    least: int = 1
 
     @property
     def units(self) -> range:
@@ -166,9 +168,15 @@ def _number_units(
         unit_of_component[units] = np.arange(first, first + len(units))
         name = _group_name(touched, trace, seen)
         producers = tuple(dict.fromkeys(produced[u] for u in units))
-        groups.append(ChannelGroup(name, len(units), first, touched, producers))
+        groups.append(ChannelGroup(name, len(units), first, touched, producers, _least(trace, components, units)))
         first += len(units)
     return unit_of_component[components], tuple(groups)
+
+
+def _least(trace: Trace, components: Atoms, units: list[int]) -> int:
+    """How many of these units must stay, even if all others that an operator counts along go."""
+    needs = [needed for atoms, needed in trace.at_least if np.isin(components[atoms], units).any()]
+    return min(max(needs, default=1), len(units))
 
 
 def _slots(trace: Trace) -> Iterator[tuple[str, int, Atoms]]:

@@ -40,17 +40,19 @@ def _recurrent(trace: Trace, node: Node, bound: dict[str, Any], gates: int, stat
     directions = 2 if bound["bidirectional"] else 1
     weights = _by_cell(bound, directions, gates)
     cells: list[Atoms] = []
+    outs: list[Atoms] = []
     for layer in range(bound["num_layers"]):
         made = []
         for cell in weights[layer * directions : (layer + 1) * directions]:
             units, out = _cell(trace, node, cell, reads, gates)
             cells.append(units)
             made.append(out)
+        outs += made
         reads = channels(np.concatenate(made))
-    outs = made[0]
-    for units in cells[1:]:
+    for units, out in zip(cells[1:], outs[1:], strict=True):
         trace.tie(cells[0], units)
-    return _outputs(trace, node, source, reads, states, [outs, cells[0]])
+        trace.tie(outs[0], out)
+    return _outputs(trace, node, source, reads, states, [outs[0], cells[0]])
 
 
 def _by_cell(bound: dict[str, Any], directions: int, gates: int) -> list[list[Node]]:
@@ -73,9 +75,9 @@ def _cell(trace: Trace, node: Node, cell: list[Node], reads: Dim, gates: int) ->
     if projection is not None:
         out = _settled_atoms(trace, projection[0], sizes(cell[-1])[0])
         trace.couple(channels(units), projection[1])
-        # The operator tells a projection by its size alone: cut to equal sizes it would vanish.
-        for atoms in (units, out):
-            trace.freeze(atoms, node.name, "an LSTM with a projection", "an LSTM without one")
+        # The operator tells a projection by sizes alone: there must always be more hidden units than outputs.
+        trace.at_least.append((units, out.size + 1))
+        trace.producers.append((out, node.name))
     trace.couple(channels(out), layouts[1][1])
     trace.producers.append((units, node.name))
     return units, out

@@ -45,6 +45,12 @@ class Term:
             cost *= dim.kept(keep) / dim.size
         return cost
 
+    def add_savings(self, keep: Mask, saved: Floats) -> None:
+        """Add to `saved` what removing each single unit would save, the others staying as they are."""
+        cost = self.value(keep)
+        for dim in self.dims:
+            saved[dim.units] += cost * dim.counts / max(dim.kept(keep), 1)
+
 
 @dataclass(frozen=True)
 class CostModel:
@@ -61,9 +67,7 @@ class CostModel:
         """What removing each single unit would save, the others staying as they are."""
         saved = np.zeros(self.units)
         for term in self.terms:
-            cost = term.value(keep)
-            for dim in term.dims:
-                saved[dim.units] += cost * dim.counts / max(dim.kept(keep), 1)
+            term.add_savings(keep, saved)
         return saved
 
 
@@ -88,7 +92,7 @@ def _tensor_terms(program: Program, groups: ChannelGroups, in_bytes: bool) -> It
     state = program.state()
     for name in program.parameter_names():
         size = state[name].numel() * (state[name].element_size() if in_bytes else 1)
-        yield Term(size, _shrinking(groups, groups.tensors.get(name, ())))
+        yield Term(size, shrinking(groups, groups.tensors.get(name, ())))
 
 
 def _mac_terms(program: Program, groups: ChannelGroups) -> Iterator[Term]:
@@ -103,9 +107,9 @@ def _terms_of(node: Node, groups: ChannelGroups, total: float) -> Iterator[Term]
     weights = _matrices(node)
     sizes = [np.prod(costs.sizes(w), dtype=float) for w in weights]
     if not weights:
-        yield Term(total, _shrinking(groups, _product_atoms(node, groups)))
+        yield Term(total, shrinking(groups, _product_atoms(node, groups)))
     for weight, size in zip(weights, sizes, strict=True):
-        yield Term(total * size / sum(sizes), _shrinking(groups, _dim_atoms(groups.layouts[weight.name])))
+        yield Term(total * size / sum(sizes), shrinking(groups, _dim_atoms(groups.layouts[weight.name])))
 
 
 def _matrices(node: Node) -> list[Node]:
@@ -132,7 +136,8 @@ def _dim_atoms(layout: Iterable[Dim]) -> list[Atoms]:
     return [block.atoms.reshape(-1) for block in blocks_of(layout)]
 
 
-def _shrinking(groups: ChannelGroups, dims: Sequence[Atoms]) -> tuple[Shrinking, ...]:
+def shrinking(groups: ChannelGroups, dims: Sequence[Atoms]) -> tuple[Shrinking, ...]:
+    """Those of the dimensions, given by their atoms, that hold units."""
     found = []
     for atoms in dims:
         units, counts = np.unique(groups.unit_of[atoms], return_counts=True)

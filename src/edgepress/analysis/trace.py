@@ -45,6 +45,7 @@ class Trace:
         atoms: atoms handed out so far. tensors: weight name -> atoms of each of its dimensions.
         layouts: node name -> layout of its output, or a list of layouts. products: (atoms, axes that cannot be cut) of
         arrangements whose kept atoms must form a grid. producers: (atoms, node) of channels a layer makes.
+        at_least: (atoms, how many of them must stay).
     """
 
     atoms: int = 0
@@ -54,6 +55,7 @@ class Trace:
     frozen: list[Frozen] = field(default_factory=list)
     products: list[tuple[Atoms, set[int]]] = field(default_factory=list)
     producers: list[tuple[Atoms, str]] = field(default_factory=list)
+    at_least: list[tuple[Atoms, int]] = field(default_factory=list)
 
     # -- looking -------------------------------------------------------------------------------------------------
 

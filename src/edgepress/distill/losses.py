@@ -80,13 +80,15 @@ def channel_wise(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) 
 # -- features ----------------------------------------------------------------------------------------------------------
 
 
-def hint(student: Tensor, teacher: Tensor) -> Tensor:
+def hint(student: Tensor, teacher: Tensor, *, relative: float = 1.0) -> Tensor:
     """FitNets (Romero et al. 2015, equation 3): mean squared difference of (projected) student and teacher features.
 
-    The paper sums over elements and halves; the mean keeps the weight independent of the layer's size. The projection
-    is learned and belongs to the objective (`distill.objective`).
+    The paper sums over elements and halves; the mean keeps the weight independent of the layer's size. With `relative`
+    1 the difference is divided by the mean square of the teacher's features in the batch, which keeps the weight
+    independent of their scale as well; 0 is the paper's. The projection is learned and belongs to the objective.
     """
-    return F.mse_loss(student, teacher.detach())
+    wanted = teacher.detach()
+    return F.mse_loss(student, wanted) / wanted.square().mean().clamp_min(TINY) ** relative
 
 
 def attention(student: Tensor, teacher: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """What a student is trained on: a weighted sum of the task's loss and distillation losses."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from edgepress.distill.term import FEATURE_LOSSES, OUTPUT_LOSSES, TASK, USES_TAR
 from edgepress.errors import UserError
 from edgepress.ir.program import Program
 
-__all__ = ["FEATURE_LOSSES", "OUTPUT_LOSSES", "TASK", "Objective", "Term", "make_objective", "soft_targets"]
+__all__ = ["FEATURE_LOSSES", "OUTPUT_LOSSES", "TASK", "Objective", "Term", "soft_targets"]
 
 TaskLoss = Callable[[Any, Tensor], Tensor]
 
@@ -105,36 +105,6 @@ class Objective(nn.Module):
         """A 1x1 convolution to the teacher's channels, where they differ."""
         key = _key(tap)
         return torch.einsum("nc...,dc->nd...", features, self.projections[key]) if key in self.projections else features
-
-
-class HasLoss(Protocol):
-    """What is needed of a task; `train.tasks.Task` is one."""
-
-    def loss(self, outputs: Any, goal: Tensor, label_smoothing: float = 0.0) -> Tensor: ...
-
-
-class Teaching(Protocol):
-    """What is needed of a recipe's `distill:`: which loss, its share of the whole, its temperature."""
-
-    @property
-    def loss(self) -> str: ...
-
-    @property
-    def weight(self) -> float: ...
-
-    @property
-    def temperature(self) -> float: ...
-
-
-def make_objective(task: HasLoss, teaching: Teaching | None, *, label_smoothing: float = 0.0) -> Objective:
-    """(1 - weight) x the task's loss + weight x the distillation loss; the task's loss alone without teaching."""
-
-    def task_loss(outputs: Any, goal: Tensor) -> Tensor:
-        return task.loss(outputs, goal, label_smoothing)
-
-    if teaching is None:
-        return Objective([Term(TASK)], task_loss)
-    return soft_targets(task_loss, loss=teaching.loss, weight=teaching.weight, temperature=teaching.temperature)
 
 
 def soft_targets(

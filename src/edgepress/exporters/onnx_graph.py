@@ -140,6 +140,8 @@ class GraphBuilder:
         """A vector of sizes: numbers, nodes that compute a size, or (node, axis)."""
         if not isinstance(wanted, list | tuple):
             raise NotTranslated(f"{wanted!r} where a shape was expected")
+        if all(isinstance(size, int) for size in wanted):  # also a scalar's, which has none
+            return self.integers(wanted)
         return self.emit("Concat", [self._size(size) for size in wanted], axis=0)
 
     def _size(self, size: Any) -> str:

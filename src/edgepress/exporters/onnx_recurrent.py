@@ -8,11 +8,12 @@ from torch.fx import Node
 
 from edgepress.exporters.onnx_graph import GraphBuilder, NotTranslated, to_numpy
 from edgepress.exporters.onnx_ops import Translation, arg, rank
+from edgepress.ir.text import op_name
 
 Array = np.ndarray[Any, Any]
 # Position in torch's order of each gate of ONNX: LSTM i f g o -> i o f c, GRU r z n -> z r h.
 EmitLayer = Callable[[GraphBuilder, str, list[list[Node]], list[str], list[str], str], None]
-GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2)}
+GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
 
 
 def _lstm(g: GraphBuilder, node: Node, out: str) -> None:
@@ -24,6 +25,17 @@ def _lstm(g: GraphBuilder, node: Node, out: str) -> None:
 def _gru(g: GraphBuilder, node: Node, out: str) -> None:
     """gru(input, h, weights, biases?, layers, dropout, train, both directions?, batch first?)."""
     stack(g, node, out, "GRU", [arg(node, 1)])
+
+
+def _rnn(activation: str) -> Translation:
+    """As `_gru`, with one gate."""
+
+    def emit(
+        g: GraphBuilder, value: str, cells: list[list[Node]], initial: list[str], results: list[str], bias: str
+    ) -> None:
+        _plain(g, "RNN", value, cells, initial, results, bias, activations=[activation] * len(cells))
+
+    return lambda g, node, out: stack(g, node, out, "RNN", [arg(node, 1)], emit)
 
 
 def stack(
@@ -46,7 +58,7 @@ def stack(
     for layer in range(layers):
         here = slice(layer * directions, (layer + 1) * directions)
         cells = [list(arg(node, 2)[i * per_cell : (i + 1) * per_cell]) for i in range(here.start, here.stop)]
-        initial = [_rows(g, g.name(state), here) if layers > 1 else g.name(state) for state in states]
+        initial = [_initial(g, state, here, layers) for state in states]
         value, states_after = _layer(g, op, value, cells, initial, emit)
         last.append(states_after)
     if batch_first:
@@ -58,6 +70,18 @@ def stack(
             g.emit("Concat", list(ends), out=f"{out}_{i}", axis=0)
         else:
             g.emit("Identity", list(ends), out=f"{out}_{i}")
+
+
+def _initial(g: GraphBuilder, state: Node, rows: slice, layers: int) -> str:
+    """The state a layer starts from; "" where that is 0, as ONNX starts by itself."""
+    if starts_recurrences_at_zero(state):
+        return ""
+    return _rows(g, g.name(state), rows) if layers > 1 else g.name(state)
+
+
+def starts_recurrences_at_zero(node: Node) -> bool:
+    """Whether a node is nothing but zeros that recurrent layers start from: it need not be written."""
+    return op_name(node) == "aten.zeros" and all(op_name(user) in RECURRENT for user in node.users)
 
 
 def _rows(g: GraphBuilder, state: str, rows: slice) -> str:
@@ -85,13 +109,14 @@ def _layer(
 
 
 def _plain(
-    g: GraphBuilder, op: str, value: str, cells: list[list[Node]], initial: list[str], results: list[str], bias: str
-) -> None:
+    g: GraphBuilder, op: str, value: str, cells: list[list[Node]], initial: list[str], results: list[str], bias: str,
+    **more: Any,
+) -> None:  # fmt: skip
     order = GATES[op]
     stored = [g.constant(np.stack([gates(_array(g, cell[i]), order) for cell in cells]), "w") for i in (0, 1)]
     g.emit(op, [value, *stored, bias, "", *initial], out=results, hidden_size=int(_array(g, cells[0][1]).shape[1]),
            direction="bidirectional" if len(cells) == 2 else "forward",
-           linear_before_reset=1 if op == "GRU" else None)  # fmt: skip
+           linear_before_reset=1 if op == "GRU" else None, **more)  # fmt: skip
 
 
 def _array(g: GraphBuilder, value: Node) -> Array:
@@ -107,5 +132,8 @@ def gates(tensor: Array, order: Sequence[int]) -> Array:
     return np.concatenate([blocks[i] for i in order])
 
 
-RECURRENT: Mapping[str, Translation] = {"aten.lstm.input": _lstm, "aten.gru.input": _gru}
+RECURRENT: Mapping[str, Translation] = {
+    "aten.lstm.input": _lstm, "aten.gru.input": _gru, "aten.rnn_tanh.input": _rnn("Tanh"),
+    "aten.rnn_relu.input": _rnn("Relu"),
+}  # fmt: skip
 """ATen operator -> translation."""

@@ -7,12 +7,14 @@ from torch.fx import Node
 from edgepress.exporters.onnx_dynamic import DYNAMIC, is_dynamic
 from edgepress.exporters.onnx_graph import GraphBuilder, NotTranslated
 from edgepress.exporters.onnx_logic import LOGIC
+from edgepress.exporters.onnx_math import MATH
 from edgepress.exporters.onnx_ops import TRANSLATIONS, Translation
 from edgepress.exporters.onnx_qdq import QDQ
-from edgepress.exporters.onnx_recurrent import RECURRENT
+from edgepress.exporters.onnx_recurrent import RECURRENT, starts_recurrences_at_zero
+from edgepress.exporters.onnx_select import SELECT
 from edgepress.ir.text import op_name
 
-TABLE: Mapping[str, Translation] = {**TRANSLATIONS, **QDQ, **LOGIC, **RECURRENT}
+TABLE: Mapping[str, Translation] = {**TRANSLATIONS, **QDQ, **LOGIC, **RECURRENT, **MATH, **SELECT}
 """ATen operator -> translation."""
 
 
@@ -22,6 +24,8 @@ def translate(builder: GraphBuilder, node: Node) -> None:
     Raises:
         NotTranslated: no translation for the operator or this form of it.
     """
+    if starts_recurrences_at_zero(node):
+        return
     rule = (DYNAMIC if is_dynamic(builder, node) else TABLE).get(op_name(node))
     if rule is None:
         raise NotTranslated(op_name(node))

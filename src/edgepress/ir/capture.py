@@ -14,9 +14,13 @@ from torch.export import Dim, ExportedProgram
 from edgepress.errors import UserError
 from edgepress.ir.edit import Editor
 from edgepress.ir.program import Program
+from edgepress.ir.recurrent import recurrent_shapes
 
 # Recorded by torch.export per node; it names files of the user's machine and would make equal programs differ.
 PRIVATE_META = ("stack_trace", "from_node", "source_fn_stack", "torch_fn", "tensor_meta")
+
+# What torch.export checks of a value that a cast reads. The types are in the graph; no runtime has such an operator.
+ASSERTIONS = (torch.ops.aten._assert_tensor_metadata.default,)
 
 
 def capture(
@@ -46,7 +50,7 @@ def capture(
         batch = Dim("batch", min=1)
         dynamic_shapes = tuple({0: batch} for _ in example_inputs)
     try:
-        with quiet_torch():
+        with quiet_torch(), recurrent_shapes():
             exported = torch.export.export(module, tuple(example_inputs), dynamic_shapes=dynamic_shapes)
     except Exception as error:
         raise _capture_error(module, error, dynamic_batch) from error
@@ -60,7 +64,7 @@ def adopt(
     output_names: Sequence[str] = (),
     note: str = "",
 ) -> Program:
-    """Make an exported program ours: private metadata and weights nobody reads are dropped, the rules checked."""
+    """Make an exported program ours: private metadata, checks of types and weights nobody reads are dropped."""
     _forget_private_meta(exported)
     program = Program(
         exported=exported,
@@ -68,7 +72,10 @@ def adopt(
         output_names=tuple(output_names) or _output_names(exported),
         history=(note,) if note else (),
     )
-    return Editor(program).finish()
+    editor = Editor(program)
+    for node in [n for n in editor.graph.nodes if n.target in ASSERTIONS]:
+        editor.erase(node)
+    return editor.finish()
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from torch.fx import Graph, GraphModule, Interpreter, Node
 from torch.fx.node import map_arg
 
 from edgepress.ir.program import Program, rebuild
+from edgepress.ir.recurrent import recurrent_shapes
 from edgepress.ir.verify import verify
 
 Op = Callable[..., Any]
@@ -46,6 +47,7 @@ class Editor:
         self.state = dict(program.state())
         self._kinds = {s.target: s.kind for s in self._signature.input_specs if s.target is not None}
         self._placeholders = {target: self._nodes[name] for name, target in program.state_names().items()}
+        self._examples, self._example_kwargs = program.exported.example_inputs
 
     # -- looking -------------------------------------------------------------------------------------------------
 
@@ -81,6 +83,29 @@ class Editor:
         self._kinds[name] = InputKind.PARAMETER if parameter else InputKind.BUFFER
         self._placeholders[name] = node
         return node
+
+    # -- inputs --------------------------------------------------------------------------------------------------
+
+    def permute_input(self, node: Node, order: Sequence[int]) -> Node:
+        """Let users give an input with its axes in another order; free sizes stay free.
+
+        Args:
+            node: placeholder of an input. order: axis i of the new input is axis `order[i]` of the old one.
+
+        Returns:
+            The node in the old order, which all readers of the input read now.
+        """
+        position = [n.name for n in self._program.user_inputs()].index(node.name)
+        examples = list(self._examples)
+        examples[position] = examples[position].permute(*order).contiguous()
+        self._examples = tuple(examples)
+        value = node.meta["val"]
+        with value.fake_mode:
+            node.meta["val"] = value.permute(*order).contiguous()
+        back = [list(order).index(axis) for axis in range(len(order))]
+        restored = self.call(torch.ops.aten.permute.default, (node, back), after=node)
+        self.replace_uses(node, restored)
+        return restored
 
     # -- nodes ---------------------------------------------------------------------------------------------------
 
@@ -147,6 +172,7 @@ class Editor:
             signature=signature,
             state_dict={k: v for k, v in self.state.items() if k in live and k not in outside},
             constants={**others, **{k: v for k, v in self.state.items() if k in live and k in outside}},
+            example_inputs=(self._examples, self._example_kwargs),
         )
         program = replace(
             self._program,
@@ -200,7 +226,7 @@ class Editor:
             for n in self.graph.nodes
             if n.op == "placeholder"
         ]
-        with mode, enable_python_dispatcher(), torch.no_grad():
+        with recurrent_shapes(), mode, enable_python_dispatcher(), torch.no_grad():
             _Propagate(module, self._program.graph).run(*inputs)
 
     def _placeholder_value(self, mode: FakeTensorMode, node: Node, target: str) -> Any:

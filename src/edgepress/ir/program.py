@@ -206,6 +206,7 @@ def rebuild(
     signature: Any = None,
     state_dict: Mapping[str, Any] | None = None,
     constants: Mapping[str, Any] | None = None,
+    example_inputs: Any = None,
 ) -> ExportedProgram:
     """An `ExportedProgram` with some parts replaced; the rest is shared with the original."""
     module = module or exported.graph_module
@@ -216,7 +217,7 @@ def rebuild(
         state_dict=dict(exported.state_dict if state_dict is None else state_dict),
         range_constraints=dict(exported.range_constraints),
         module_call_graph=exported.module_call_graph,
-        example_inputs=exported.example_inputs,
+        example_inputs=example_inputs or exported.example_inputs,
         constants=dict(exported.constants if constants is None else constants),
         verifiers=exported.verifiers,
     )

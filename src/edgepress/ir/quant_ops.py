@@ -58,3 +58,5 @@ def _gradients(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
 
 
 learned_quantize.register_autograd(_gradients, setup_context=_remember)
+for kind in ("cpu", "cuda"):  # the kernels know float32 alone, also inside mixed precision
+    learned_quantize.register_autocast(kind, torch.float32)

@@ -240,3 +240,45 @@ class Evidence(Record):
         """This evidence with the answers on that target as `paired` and `classes`; itself where there are no others."""
         found = self.answers.get(target)
         return self if found is None else self.model_copy(update={"paired": found.paired, "classes": found.classes})
+
+
+class AblationRow(Record):
+    """What one step or ingredient of a recipe brought.
+
+    Attributes:
+        name: what was left out; "" is the whole recipe.
+        figures: metric -> value without it, the mean over the seeds.
+        gain: what it brought in the task's metric (positive: better with it); low, high: 95 % limits of the gain.
+        p_value: two-sided, that it brings nothing; `None` where only limits are known.
+        reason: why it was not left out, or why there is no gain.
+    """
+
+    name: str
+    figures: Mapping[str, float] = Field(default_factory=dict)
+    gain: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+    reason: str = ""
+
+
+class Ablation(Record):
+    """A recipe against itself with one thing left out at a time.
+
+    Attributes:
+        metric: the task's. better: which direction of it is an improvement. bounded: whether it is a share of 1.
+        samples: of the evaluation set. method: how the limits were found. whole: the full recipe. rows: the others.
+    """
+
+    schema_version: Literal[1] = 1
+    name: str
+    command: str
+    seeds: tuple[int, ...]
+    metric: str
+    better: Literal["lower", "higher"]
+    bounded: bool
+    samples: int
+    method: str
+    whole: AblationRow
+    rows: tuple[AblationRow, ...]
+    environment: Environment

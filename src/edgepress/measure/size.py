@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from edgepress.errors import UserError
 from edgepress.measure.record import Measurement
@@ -43,13 +44,13 @@ def measure_kinds(model: Path) -> tuple[Measurement, ...]:
     import onnx
 
     try:
-        loaded = onnx.load(model)
+        loaded = onnx.load(model, load_external_data=False)
     except Exception as error:  # protobuf's errors are not exported
         raise UserError(f"{model} is not an ONNX file", found=str(error).splitlines()[0][:200]) from None
     kinds: dict[str, int] = {}
     for tensor in loaded.graph.initializer:
         kind = onnx.TensorProto.DataType.Name(tensor.data_type).lower()
-        kinds[_KINDS.get(kind, kind)] = kinds.get(_KINDS.get(kind, kind), 0) + len(tensor.raw_data)
+        kinds[_KINDS.get(kind, kind)] = kinds.get(_KINDS.get(kind, kind), 0) + _weight_bytes(tensor)
     data = model.with_name(model.name + ".data")
     whole = model.stat().st_size + (data.stat().st_size if data.is_file() else 0)
     kinds = dict(sorted(kinds.items())) | {"graph": whole - sum(kinds.values())}
@@ -58,6 +59,12 @@ def measure_kinds(model: Path) -> tuple[Measurement, ...]:
         Measurement(name=f"size_{kind}_bytes", value=size, unit="bytes", method=method, source="counted")
         for kind, size in kinds.items()
     )
+
+
+def _weight_bytes(tensor: Any) -> int:
+    """Bytes of a tensor's values, in the file or beside it. Values kept one by one count as the graph's."""
+    places = {entry.key: entry.value for entry in tensor.external_data}
+    return int(places["length"]) if "length" in places else len(tensor.raw_data)
 
 
 def _files(path: Path) -> Iterator[Path]:

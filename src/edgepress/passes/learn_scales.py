@@ -55,12 +55,12 @@ def fix_scales(program: Program) -> PassResult:
         UserError: the program does not come from `learn_scales`.
     """
     plan, state = plan_of(program), program.state()
-    missing = [p.tensor for p in plan.weights if _name(p.tensor) not in state]
+    missing = [p.tensor for p in plan.weights if scale_name(p.tensor) not in state]
     if missing:
         raise UserError("the program has no learned scales", found=f"none for {missing[0]}",
                         expected="one of learn_scales", fix="learn_scales, then train, then fix_scales")  # fmt: skip
     activations = tuple(_fixed_activation(p, state) for p in plan.activations)
-    weights = tuple(p.model_copy(update={"scales": _numbers(state[_name(p.tensor)])}) for p in plan.weights)
+    weights = tuple(p.model_copy(update={"scales": _numbers(state[scale_name(p.tensor)])}) for p in plan.weights)
     learned = plan.model_copy(update={"activations": activations, "weights": weights})
     return insert_qdq(strip_quantization(program).program, follow_biases(learned))
 
@@ -94,8 +94,8 @@ def _learn_activation(editor: Editor, point: ActivationPoint, scales: dict[str, 
     value = editor.node(point.node)
     users = [editor.node(name) for name in point.readers] or list(value.users)
     if point.group not in scales:
-        scale = editor.add_tensor(_name(point.group), torch.tensor([point.scale]), parameter=True)
-        zero = editor.add_tensor(f"{_name(point.group)}_zero", torch.tensor([float(point.zero_point)]))
+        scale = editor.add_tensor(scale_name(point.group), torch.tensor([point.scale]), parameter=True)
+        zero = editor.add_tensor(f"{scale_name(point.group)}_zero", torch.tensor([float(point.zero_point)]))
         scales[point.group] = scale, zero
     damping = 1 / math.sqrt(_features(value) * max(point.grid.high, 1))
     arguments = (value, *scales[point.group], PER_TENSOR, point.grid.low, point.grid.high, damping)
@@ -108,8 +108,8 @@ def _learn_activation(editor: Editor, point: ActivationPoint, scales: dict[str, 
 def _learn_weight(editor: Editor, program: Program, point: WeightPoint) -> None:
     names = {target: node for node, target in program.state_names().items()}
     source, tensor = editor.node(names[point.tensor]), editor.state[point.tensor]
-    scale = editor.add_tensor(_name(point.tensor), torch.tensor(point.scales), parameter=True)
-    zero = editor.add_tensor(f"{_name(point.tensor)}_zero", torch.zeros(len(point.scales)))
+    scale = editor.add_tensor(scale_name(point.tensor), torch.tensor(point.scales), parameter=True)
+    zero = editor.add_tensor(f"{scale_name(point.tensor)}_zero", torch.zeros(len(point.scales)))
     damping = 1 / math.sqrt(tensor.numel() / len(point.scales) * max(point.grid.high, 1))
     first = next(n for n in editor.graph.nodes if n.op != "placeholder")
     axis = PER_TENSOR if point.axis is None else point.axis
@@ -125,7 +125,7 @@ def _features(value: Node) -> int:
 
 
 def _fixed_activation(point: ActivationPoint, state: dict[str, torch.Tensor]) -> ActivationPoint:
-    (scale,) = _numbers(state[_name(point.group)])
+    (scale,) = _numbers(state[scale_name(point.group)])
     return point.model_copy(update={"scale": scale})
 
 
@@ -133,5 +133,6 @@ def _numbers(scales: torch.Tensor) -> tuple[float, ...]:
     return tuple(float(s) for s in scales.detach().float().abs().clamp_min(SMALLEST))
 
 
-def _name(what: str) -> str:
+def scale_name(what: str) -> str:
+    """Name of the parameter that is the scale of a weight or of a group of activations."""
     return f"{PREFIX}.{what.replace('.', '_')}_scale"

@@ -1,6 +1,7 @@
 """Take quantization out of a program again: what is left is the float program its plan was placed for."""
 
 import torch
+from torch.fx import Node
 
 from edgepress.ir import float8_ops, quant_ops  # noqa: F401  (registers the operators below)
 from edgepress.ir.edit import Editor
@@ -11,6 +12,8 @@ qd = torch.ops.quantized_decomposed
 HANDS_ON = (
     qd.quantize_per_tensor.default,
     qd.dequantize_per_tensor.default,
+    qd.quantize_per_tensor.tensor,
+    qd.dequantize_per_tensor.tensor,
     qd.quantize_per_channel.default,
     qd.dequantize_per_channel.default,
     qd.quantize_per_channel_group.default,
@@ -21,10 +24,16 @@ HANDS_ON = (
 )
 
 
+def _reads_stored_integers(node: Node) -> bool:
+    """A table of integers has no float values to fall back on."""
+    source = node.args[0]
+    return isinstance(source, Node) and source.op == "placeholder" and not source.meta["val"].is_floating_point()
+
+
 def strip_quantization(program: Program) -> PassResult:
     """The program without quantize, dequantize and fake-quantize nodes, and without their scales."""
     editor, count = Editor(program), 0
-    for node in [n for n in editor.graph.nodes if n.target in HANDS_ON]:
+    for node in [n for n in editor.graph.nodes if n.target in HANDS_ON and not _reads_stored_integers(n)]:
         editor.replace_uses(node, node.args[0])
         count += 1
     if not count:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
 
 from edgepress.ir import Program
+from edgepress.pipeline.networks import Networks
 from edgepress.pipeline.samples import Samples
+from edgepress.recipe.model import Network
 from edgepress.targets import Target
 from edgepress.train.tasks import Task, first
 
@@ -41,6 +43,7 @@ class Bench:
         samples: the data. task: its loss, metric and predictions.
         targets: where the result will live; the first decides placement and alignment.
         seed: of every random choice. device: torch's device for training. reporter: who is told.
+        networks: those that steps name beside the original; see `network`.
     """
 
     original: Program
@@ -50,6 +53,11 @@ class Bench:
     seed: int
     device: str
     reporter: Reporter
+    networks: Networks = field(default_factory=dict)
+
+    def network(self, source: Network) -> Program:
+        """The program behind a network that some step of the recipe names."""
+        return self.networks[source.model_dump_json()]
 
     @property
     def target(self) -> Target:

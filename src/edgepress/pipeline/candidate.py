@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgepress.analysis.costs import NodeCost, node_costs
 from edgepress.analysis.memory_plan import memory_plan
@@ -28,7 +30,7 @@ class Candidate:
 
     Attributes:
         program: it as a graph. files: format -> what was made of it; the first one ships.
-        root: folder of the run: files are shown relative to it. digest: of all files together.
+        root: folder that files are shown relative to. digest: of all files together.
     """
 
     name: str
@@ -47,7 +49,7 @@ class Candidate:
         return self.files[format_of(target)]
 
     def shown(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix()
+        return Path(os.path.relpath(path, self.root)).as_posix()
 
 
 def counted(candidate: Candidate, targets: Sequence[Target], modelled: ModelledEnergy | None) -> list[Measurement]:
@@ -93,8 +95,6 @@ def _modelled(candidate: Candidate, costs: Sequence[NodeCost], settings: Modelle
 
 def subject(candidate: Candidate, found: Sequence[Measurement], targets: Sequence[Target]) -> Subject:
     """The candidate with everything that was found out about it."""
-    places = {t.name: candidate.shown(candidate.on(t)) for t in targets if t.kind != "mcu"}
-    shipped = candidate.shown(candidate.artifact)
     layers = tuple(
         LayerCost(
             name=cost.layer,
@@ -110,9 +110,14 @@ def subject(candidate: Candidate, found: Sequence[Measurement], targets: Sequenc
     return Subject(
         name=candidate.name,
         format=candidate.artifact.suffix.removeprefix("."),
-        artifact=shipped,
-        artifacts=places if set(places.values()) - {shipped} else {},
         digest=candidate.digest,
         measurements=tuple(found),
         layers=layers,
-    )
+    ).model_copy(update=shown_files(candidate, targets))
+
+
+def shown_files(candidate: Candidate, targets: Sequence[Target]) -> dict[str, Any]:
+    """`artifact` and `artifacts` of its subject: what ships, and what each target runs where that is another file."""
+    places = {t.name: candidate.shown(candidate.on(t)) for t in targets if t.kind != "mcu"}
+    shipped = candidate.shown(candidate.artifact)
+    return {"artifact": shipped, "artifacts": places if set(places.values()) - {shipped} else {}}

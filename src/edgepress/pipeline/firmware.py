@@ -56,7 +56,9 @@ def _measure(program: Program, target: Target, data: Dataset | None, what: str) 
     with tempfile.TemporaryDirectory(prefix="edgepress-") as name:
         model, folder = Path(name) / "model.onnx", Path(name) / "c"
         export_onnx(program, model)
-        artifact = export_c(model, folder, options=Options(target=target.device))
+        artifact = export_c(
+            model, folder, options=Options(target=target.device, four_bit=has_four_bit_weights(program))
+        )
         rows = _rows(artifact.manifest, program, data)
         expected = _reference(model, rows[:REFERENCE_SAMPLES])
         deployment = deploy(folder, rows[:EMULATED_SAMPLES])
@@ -77,15 +79,24 @@ def _measure(program: Program, target: Target, data: Dataset | None, what: str) 
     return measurements + _accuracy(artifact, data, expected, target, what)
 
 
+def has_four_bit_weights(program: Program) -> bool:
+    """Whether the program was quantized to weights of four bits or fewer somewhere: C keeps two of them in a byte."""
+    plan: Any = program.plans.get("quantize") or {}
+    return any(w["grid"]["low"] >= -8 and w["grid"]["high"] <= 7 for w in plan.get("weights", ()))
+
+
 def _rows(manifest: dict[str, Any], program: Program, data: Dataset | None) -> Array:
     """(n, input bytes) int8: the inputs as the C takes them, channels last."""
     tensors = program.example_inputs if data is None else data.inputs
-    columns = [_quantize_input(t, border) for t, border in zip(tensors, manifest["inputs"], strict=True)]
+    columns = [quantize_input(t, border) for t, border in zip(tensors, manifest["inputs"], strict=True)]
     return np.concatenate(columns, axis=1)
 
 
-def _quantize_input(tensor: torch.Tensor, border: dict[str, Any]) -> Array:
-    last = tensor.movedim(1, -1) if tensor.dim() >= 3 else tensor
+def quantize_input(tensor: torch.Tensor, border: dict[str, Any]) -> Array:
+    """(n, bytes) int8: integers on the input's grid, or token numbers as four bytes each."""
+    if border["dtype"] == "int32":
+        return np.ascontiguousarray(tensor.reshape(len(tensor), -1).numpy(), np.int32).view(np.int8)
+    last = tensor.movedim(1, -1) if border["channels_last"] else tensor
     flat = last.reshape(len(tensor), -1).double().numpy()
     integers = np.rint(flat / border["scale"]) + border["zero_point"]
     return np.clip(integers, -128, 127).astype(np.int8)

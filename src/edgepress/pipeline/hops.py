@@ -10,6 +10,7 @@ import torch
 
 from edgepress.analysis.costs import total_macs
 from edgepress.errors import ToolError, UserError
+from edgepress.exporters.shipping import shipping_form
 from edgepress.ir import Program
 from edgepress.measure.divergence import TOLERANCE, Trace, first_divergence, trace_onnx, trace_program
 from edgepress.measure.parity import compare_outputs
@@ -127,9 +128,13 @@ def _differs(ours: Sequence[Array], theirs: Sequence[Array]) -> bool:
 
 
 def _first_layer(program: Program, feed: Mapping[str, Array], trace: Callable[[], Trace]) -> str:
-    """The first layer that differs, "" where no values in between can be compared."""
+    """The first layer that differs, "" where no values in between can be compared.
+
+    The program is traced in the form that ships: a convolution that has taken in its batch norm gives other values than
+    the one of the same name before.
+    """
     try:
-        found = first_divergence(trace_program(program, feed), trace())
+        found = first_divergence(trace_program(shipping_form(program), feed), trace())
     except (ToolError, UserError):
         return ""
     return found.layer if found else ""

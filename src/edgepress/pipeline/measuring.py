@@ -3,6 +3,7 @@ turns, memory in fresh processes, size, and the difference of each hop from the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -13,6 +14,7 @@ import torch
 from pydantic import Field
 
 from edgepress.data.dataset import Dataset
+from edgepress.errors import UserError
 from edgepress.measure import environment
 from edgepress.measure.device_time import measure_device_time
 from edgepress.measure.energy import measure_session_energy
@@ -221,11 +223,14 @@ class _Visit:
         if not self._settings.accuracy or dataset is None or dataset.targets is None:
             return None
         self._bench.reporter.progress(f"accuracy on {self._target.name}")
+        outcomes = None
         if self._bench.task.name == "classification":
-            return self._paired(sessions, dataset, found)
+            outcomes = self._paired(sessions, dataset, found)
+            if self._bench.task.metric == "accuracy":
+                return outcomes
         for name, session in sessions.items():
             found[name].append(self._task_metric(session, dataset))
-        return None
+        return outcomes
 
     def _paired(self, sessions: Mapping[str, Session], data: Dataset, found: dict[str, list[Measurement]]) -> Outcomes:
         assert data.targets is not None
@@ -251,7 +256,10 @@ class _Visit:
 
         def value_on(rows: np.ndarray) -> float:
             part = dataset.subset(torch.from_numpy(rows))
-            return evaluate_outputs(outputs[rows], part, task)
+            try:
+                return evaluate_outputs(outputs[rows], part, task)
+            except UserError:  # a part may lack one of two classes
+                return math.nan
 
         value = evaluate_outputs(outputs, dataset, task)
         return Measurement(

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from edgepress.errors import UserError
 from edgepress.importers.pytorch import FactorySource, InputSpec, from_factory, from_pt2
 from edgepress.ir import Program, load
 from edgepress.ir.serde import MANIFEST
-from edgepress.recipe.model import ModelSource
+from edgepress.passes.strip_quantization import strip_quantization
+from edgepress.recipe.model import ModelSource, Network
 
 
 def import_model(source: ModelSource) -> Program:
     """Import what a recipe's `model:` section names.
+
+    Raises:
+        UserError: the file, the factory, the weights or the capture fails.
+    """
+    return import_network(source)
+
+
+def import_network(source: Network) -> Program:
+    """Import what one of the doors of a network leads to.
 
     Raises:
         UserError: the file, the factory, the weights or the capture fails.
@@ -24,6 +35,13 @@ def import_model(source: ModelSource) -> Program:
     if source.huggingface is not None:
         return _from_huggingface(source)
     return from_factory(_factory_source(source))
+
+
+def without_grids(program: Program) -> Program:
+    """The float network that an already quantized one approximates: what can be pruned, trained and quantized anew."""
+    result = strip_quantization(program)
+    note = "the grids that the file brought along were taken out"
+    return replace(result.program, history=(*result.program.history, note)) if result.changed else program
 
 
 def open_program(path: Path) -> Program:
@@ -55,14 +73,14 @@ def _from_onnx(path: Path) -> Program:
     return load_onnx(path)
 
 
-def _from_huggingface(source: ModelSource) -> Program:
+def _from_huggingface(source: Network) -> Program:
     from edgepress.importers.huggingface import from_huggingface
 
     assert source.huggingface is not None
     return from_huggingface(source.huggingface, _inputs(source), batch=_batch(source))
 
 
-def _factory_source(source: ModelSource) -> FactorySource:
+def _factory_source(source: Network) -> FactorySource:
     assert source.factory is not None
     return FactorySource(
         reference=source.factory,
@@ -74,11 +92,11 @@ def _factory_source(source: ModelSource) -> FactorySource:
     )
 
 
-def _inputs(source: ModelSource) -> list[InputSpec]:
+def _inputs(source: Network) -> list[InputSpec]:
     return [InputSpec(name, tuple(spec.shape), spec.dtype) for name, spec in source.inputs.items()]
 
 
-def _batch(source: ModelSource) -> int | None:
+def _batch(source: Network) -> int | None:
     """The one batch size of all inputs, `None` where it is free.
 
     Raises:

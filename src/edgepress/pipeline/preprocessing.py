@@ -11,36 +11,52 @@ from edgepress.recipe.data import Data, Preprocess
 
 
 def placed(recipe: Recipe, original: Program) -> tuple[Program, Data]:
-    """The network, and the data section that fits it: without scale, mean and std once these are in the graph.
+    """The network, and the data section that fits it: without preprocessing once that is in the graph.
 
     Raises:
         UserError: the recipe asks to bake what is not there or does not fit.
     """
-    data = recipe.data
     if not recipe.model.bake_preprocess:
-        return original, data
-    preprocess = from_options(data.preprocess.model_dump())
-    result = bake_preprocess(original, *preprocess.affine())
-    if not _has_numbers(data.preprocess) or not result.changed:
-        found = "; ".join(map(str, result.refusals)) or "no scale, mean or std"
+        return original, recipe.data
+    return baked(recipe, original), recipe.data.model_copy(update={"preprocess": Preprocess()})
+
+
+def baked(recipe: Recipe, program: Program) -> Program:
+    """`program` with the preprocessing in its graph, where the recipe asks for that.
+
+    Raises:
+        UserError: there is none, or it does not fit the first input.
+    """
+    if not recipe.model.bake_preprocess:
+        return program
+    numbers = from_options(recipe.data.preprocess.model_dump())
+    result = bake_preprocess(program, *numbers.affine(), channels_last=numbers.layout == "nhwc")
+    if not result.changed:
+        found = "; ".join(map(str, result.refusals)) or "no scale, mean, std or layout: nhwc"
         raise UserError("the preprocessing cannot be baked into the graph", found=found,
-                        expected="data.preprocess with scale, mean or std for the first input",
+                        expected="data.preprocess with scale, mean, std or layout for the first input",
                         fix="correct data.preprocess, or remove model.bake_preprocess")  # fmt: skip
-    outside = Preprocess(layout=data.preprocess.layout)
-    return result.program, data.model_copy(update={"preprocess": outside})
+    return result.program
 
 
 def preprocess_note(recipe: Recipe) -> list[str]:
     """What a reader who deploys the artifact should know about its input."""
-    preprocess = recipe.data.preprocess
-    layout = ["the artifact takes channels first; the data stores them last"] if preprocess.layout == "nhwc" else []
-    if not _has_numbers(preprocess):
-        return layout
-    if recipe.model.bake_preprocess:
-        return ["preprocessing is baked into the graph: the artifact takes raw values", *layout]
+    preprocess, baked = recipe.data.preprocess, recipe.model.bake_preprocess
+    return [*_numbers_note(preprocess, baked), *_layout_note(preprocess, baked)]
+
+
+def _numbers_note(preprocess: Preprocess, baked: bool) -> list[str]:
+    if preprocess.scale == 1 and not preprocess.mean and not preprocess.std:
+        return []
+    if baked:
+        return ["preprocessing is baked into the graph: the artifact takes raw values"]
     formula = f"(x * {preprocess.scale:g} - {list(preprocess.mean) or 0}) / {list(preprocess.std) or 1}"
-    return [f"preprocessing is not baked into the graph: feed {formula}", *layout]
+    return [f"preprocessing is not baked into the graph: feed {formula}"]
 
 
-def _has_numbers(preprocess: Preprocess) -> bool:
-    return preprocess.scale != 1 or bool(preprocess.mean) or bool(preprocess.std)
+def _layout_note(preprocess: Preprocess, baked: bool) -> list[str]:
+    if preprocess.layout != "nhwc":
+        return []
+    if baked:
+        return ["the layout is baked into the graph: the artifact takes channels last (nhwc), as the data stores them"]
+    return ["the layout is not baked into the graph: the artifact takes channels first; the data stores them last"]

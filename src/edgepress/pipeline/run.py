@@ -19,11 +19,12 @@ from edgepress.measure import environment
 from edgepress.measure.record import Evidence, StepRecord
 from edgepress.pipeline.bench import Bench, Reporter
 from edgepress.pipeline.best import is_better
-from edgepress.pipeline.candidate import Candidate
+from edgepress.pipeline.candidate import Candidate, shown_files
 from edgepress.pipeline.evidence import assemble, data_notes, loss_notes, step_record
 from edgepress.pipeline.guarding import latency_on, slower_notes
 from edgepress.pipeline.measuring import Measured, measure
-from edgepress.pipeline.model import import_model
+from edgepress.pipeline.model import import_model, without_grids
+from edgepress.pipeline.networks import import_networks
 from edgepress.pipeline.preprocessing import placed, preprocess_note
 from edgepress.pipeline.samples import open_samples
 from edgepress.pipeline.scoring import score
@@ -40,6 +41,7 @@ from edgepress.train import tasks
 from edgepress.train.randomness import reproducible
 
 PROGRAM, RECORD, EVIDENCE, RESOLVED = "program", "record.json", "evidence.json", "recipe.resolved.yaml"
+LOGS = "logs"
 SLOWER = "slower.json"
 
 
@@ -81,26 +83,33 @@ def execute(recipe: Recipe, out: Path, *, dry_run: bool, device: str, reporter: 
         if dry_run:
             return RunOutcome(out, None, tuple(_draft(recipe, set_up(recipe, device, reporter))))
         with RunStore(out) as store:  # first of all: a busy or unwritable directory is known before any work
-            bench = set_up(recipe, device, reporter)
-            store.put(RESOLVED, resolved_yaml(recipe, out))
-            return _Run(recipe, bench, store).execute()
+            return carry_out(recipe, set_up(recipe, device, reporter), store)
+
+
+def carry_out(recipe: Recipe, bench: Bench, store: RunStore) -> RunOutcome:
+    """Run a recipe in an opened store."""
+    store.put(RESOLVED, resolved_yaml(recipe, store.home))
+    return _Run(recipe, bench, store).execute()
 
 
 def set_up(recipe: Recipe, device: str, reporter: Reporter) -> Bench:
     targets = tuple(_with_threads(recipe, load_target(name)) for name in recipe.targets)
     check_targets(recipe.budgets, targets)
     reporter.progress("importing the network")
-    original, data = placed(recipe, import_model(recipe.model))
+    imported = import_model(recipe.model)
+    pressed = any(item.kind != "export" for item in recipe.steps)
+    original, data = placed(recipe, without_grids(imported) if pressed else imported)
     wishes = [getattr(item.config, "samples", None) or 0 for item in recipe.steps]
     samples = open_samples(data, original, seed=recipe.seed, calibration=max([data.calibration.samples, *wishes]))
     return Bench(
         original=original,
         samples=samples,
-        task=tasks.get(recipe.task),
+        task=tasks.get(recipe.task, recipe.metric),
         targets=targets,
         seed=recipe.seed,
         device=device,
         reporter=reporter,
+        networks=import_networks(recipe, imported),
     )
 
 
@@ -147,7 +156,7 @@ class _Run:
             self._recipe, measured, stage.records, command=sys.argv, notes=[*self._notes, *self._store.notes, *losses]
         )
         self._store.put(EVIDENCE, evidence.model_dump_json(indent=1) + "\n")
-        return RunOutcome(self._store.root, evidence)
+        return RunOutcome(self._store.home, evidence)
 
     def _import(self) -> Stage:
         original = self._bench.original
@@ -184,10 +193,10 @@ class _Run:
         return self._advance(kind, slot, stage, record)
 
     def _make(self, kind: str, config: StepConfig, stage: Stage, slot: StepSlot) -> None:
-        scratch = self._store.scratch(slot)
+        scratch, logs = self._store.scratch(slot), self._store.home / LOGS / slot.path.name
         with slot.write() as folder:
             runner = RUNNERS["export" if kind == "baseline" else kind]
-            result = runner(config, stage.program, self._bench, Workplace(folder, scratch))
+            result = runner(config, stage.program, self._bench, Workplace(folder, scratch, logs))
             after = stage.scores if result.artifact else score(result.program, self._bench)
             _check_changed(kind, result)
             if not result.artifact:
@@ -218,7 +227,7 @@ class _Run:
         files = {kind: slot.path / FILES[kind] for kind in formats}
         if (slot.path / FILES["onnx"]).exists():  # written on the way to the others
             files.setdefault("onnx", slot.path / FILES["onnx"])
-        return Candidate(name, program, files, self._store.root, slot.digest())
+        return Candidate(name, program, files, self._store.home, slot.digest())
 
     def _measure(self, stage: Stage) -> Measured:
         pair = [stage.exports[name] for name in ("baseline", "compressed")]
@@ -242,7 +251,7 @@ class _Run:
         names = ", ".join(target.name for target in self._bench.targets)
         self._bench.reporter.result(f"on {names}", reused=reused, seconds=time.perf_counter() - started)
         self._notes += json.loads((slot.path / SLOWER).read_text())
-        return Measured.model_validate_json((slot.path / RECORD).read_bytes())
+        return _named(Measured.model_validate_json((slot.path / RECORD).read_bytes()), self._bench.targets, pair)
 
     def _slower(self, measured: Measured, baseline: Candidate, compressed: Candidate) -> list[str]:
         """Why integers are not faster than float, where they are not."""
@@ -263,9 +272,10 @@ class _Run:
             "formats": formats,
             # Machine code is for the machine it was made on.
             "machine": environment.describe().machine_class if {"aot", "tensorrt"} & set(formats) else "",
+            "networks": [self._bench.network(source).digest() for source in config.networks()],
             "seed": self._recipe.seed,
             "threads": self._recipe.threads,
-            "task": self._recipe.task,
+            "task": [self._recipe.task, self._bench.task.metric],
             "device": self._bench.device,
             "target": self._bench.target.model_dump(mode="json"),
             "data": [_digest(samples.train), _digest(samples.calibration), _digest(samples.evaluate)],
@@ -288,6 +298,12 @@ def _export_settings(steps: Sequence[tuple[str, StepConfig]]) -> Export:
 def _baseline_settings(steps: Sequence[tuple[str, StepConfig]]) -> Export:
     """The original is exported as the result is, in its own precision."""
     return _export_settings(steps).model_copy(update={"precision": "float32"})
+
+
+def _named(measured: Measured, targets: Sequence[Target], pair: Sequence[Candidate]) -> Measured:
+    """With the paths of this run: a branch may have measured the same artifacts first."""
+    subjects = {c.name: getattr(measured, c.name).model_copy(update=shown_files(c, targets)) for c in pair}
+    return measured.model_copy(update=subjects)
 
 
 def _check_changed(kind: str, result: StepResult) -> None:

@@ -38,7 +38,8 @@ class RunStore:
     """An opened run directory. Use as a context manager, or `close` it.
 
     Attributes:
-        root: the directory. notes: what a reader of the report should know (damaged results that were recomputed).
+        root: the directory. home: where its own files (recipe, evidence, best) lie: the root, but for a branch.
+        notes: what a reader of the report should know (damaged results that were recomputed).
     """
 
     def __init__(self, root: Path) -> None:
@@ -48,7 +49,7 @@ class RunStore:
             UserError: not writable, in use by another run, or a folder that holds something else.
             ToolError: the disk is full or broken.
         """
-        self.root = root.absolute()
+        self.root = self.home = root.absolute()
         self.notes: list[str] = []
         self._opened = 0
         try:
@@ -95,9 +96,17 @@ class RunStore:
         """Remove the scratch folder of a step that is finished."""
         discard(self.scratch(slot))
 
+    def branch(self, name: str) -> "Branch":
+        """A run beside this one that shares its results, with recipe, evidence and best in a folder of its own.
+
+        Args:
+            name: of the folder, relative to the root.
+        """
+        return Branch(self, name)
+
     def put(self, name: str, content: str | bytes) -> Path:
         """Write a file at the top of the directory (recipe, report, evidence) whole or not at all."""
-        path = self.root / name
+        path = self.home / name
         write_bytes(path, content.encode() if isinstance(content, str) else content)
         return path
 
@@ -107,13 +116,13 @@ class RunStore:
         Args:
             result: a folder that `StepSlot.load` returned. facts: why it is the best, e.g. {"accuracy": 0.97}.
         """
-        name = result.relative_to(self.root).as_posix()
+        name = self.shown(result)
         self.put(BEST, _json({"result": name, "facts": dict(facts)}))
 
     def best(self) -> Path | None:
         """The best result so far, `None` before there is one or where it was deleted."""
         try:
-            path: Path = self.root / json.loads((self.root / BEST).read_bytes())["result"]
+            path: Path = self.home / json.loads((self.home / BEST).read_bytes())["result"]
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
         return path if (path / MANIFEST).is_file() else None
@@ -122,7 +131,11 @@ class RunStore:
         """What `set_best` was told of the best result, `None` before there is one."""
         if self.best() is None:
             return None
-        return dict(json.loads((self.root / BEST).read_bytes())["facts"])
+        return dict(json.loads((self.home / BEST).read_bytes())["facts"])
+
+    def shown(self, path: Path) -> str:
+        """A path inside the directory as the files in `home` write it."""
+        return Path(os.path.relpath(path, self.home)).as_posix()
 
     def log(self, event: str, **facts: object) -> None:
         """Append a line to the log: {"time": ..., "event": ..., facts}."""
@@ -146,6 +159,19 @@ class RunStore:
         for folder in (self.root, self.root / "steps"):
             for path in folder.glob(f"{TEMPORARY}*"):
                 discard(path)
+
+
+class Branch(RunStore):
+    """See `RunStore.branch`. The store it belongs to holds the lock and must stay open."""
+
+    def __init__(self, store: RunStore, name: str) -> None:
+        self.root, self.home = store.root, store.root / name
+        self.notes, self._opened = [], 0
+        with disk_errors(self.root):
+            self.home.mkdir(parents=True, exist_ok=True)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 class StepSlot:

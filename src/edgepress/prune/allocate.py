@@ -2,23 +2,33 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edgepress.analysis.channels import ChannelGroup
-from edgepress.analysis.planned_costs import CostModel
 
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 ROUNDS = 60  # costs of the remaining units are looked at again this often on the way to the budget
 
 
+class Costs(Protocol):
+    """A cost as a function of the units kept."""
+
+    def total(self, keep: Mask) -> float:
+        """The cost of the network that keeps these units."""
+
+    def per_unit(self, keep: Mask) -> Floats:
+        """What removing each single unit would save, the others staying as they are."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """Costs that must come down to `fraction` of what they were before any pruning."""
 
-    model: CostModel
+    model: Costs
     limit: float
 
     def met(self, keep: Mask) -> bool:
@@ -44,7 +54,7 @@ def bundles(group: ChannelGroup, scores: Floats, round_to: int, minimum: int) ->
     """
     order = group.first + np.argsort(scores[group.first : group.first + group.size], kind="stable")
     step = round_to if group.size >= round_to else 1
-    least = -(-max(minimum, step) // step) * step
+    least = -(-max(minimum, group.least, step) // step) * step
     ends = range(1, group.size + 1) if step == 1 else range(group.size % step or step, group.size + 1, step)
     starts = [0, *ends[:-1]]
     return [

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from edgepress.analysis.channels import ChannelGroups
+from edgepress.analysis.channels import ChannelGroup, ChannelGroups
 from edgepress.analysis.coupling import arguments
 from edgepress.analysis.execute import execute
 from edgepress.analysis.layout import Layout, atoms_of, axes_in, blocks_of
@@ -25,13 +25,23 @@ READERS = (*CONVOLUTIONS, *TRANSPOSED, torch.ops.aten.linear.default)
 
 @dataclass(frozen=True)
 class Evidence:
-    """What scoring needs: the program, its groups, calibration batches and the loss."""
+    """What scoring needs: the program, its groups, calibration batches and the loss.
+
+    Attributes:
+        only: the groups whose scores will be read; those of others may be left coarse. All without it.
+    """
 
     program: Program
     groups: ChannelGroups
     batches: Iterable[Batch]
     loss: Loss
     seed: int = 0
+    only: tuple[ChannelGroup, ...] | None = None
+
+    @property
+    def wanted(self) -> tuple[ChannelGroup, ...]:
+        """The groups whose scores will be read."""
+        return self.groups.groups if self.only is None else self.only
 
 
 def unit_scores(criterion: str, evidence: Evidence) -> Scores:

@@ -28,6 +28,7 @@ class Walker:
         self._names = program.state_names()
         self._nodes = [n for n in program.graph.nodes if n.op == "call_function"]
         self._by_name = {n.name: n for n in program.graph.nodes}
+        self._place = {n.name: i for i, n in enumerate(self._nodes)}
         self._position = 0
         self._values: list[dict[Node, Any]] = [
             dict(zip(program.user_inputs(), batch, strict=True)) for batch in batches
@@ -63,8 +64,7 @@ class Walker:
             self._drop_if_dead(self._by_name[name])
 
     def _done(self, name: str) -> bool:
-        goal = self._by_name[name]
-        return any(n is goal for n in self._nodes[: self._position])
+        return self._place.get(name, -1) < self._position  # inputs have no place: they are there from the start
 
     def _run(self, node: Node, values: Mapping[Node, Any]) -> Any:
         def load(source: Node) -> Any:

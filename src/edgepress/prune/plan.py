@@ -1,19 +1,21 @@
 """Decide which channels go: score, allocate, and write the decision down as data."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from edgepress.analysis.channel_plan import ChannelPlan
 from edgepress.analysis.channels import ChannelGroup, ChannelGroups, channel_groups
-from edgepress.analysis.planned_costs import cost_model
+from edgepress.analysis.planned_costs import Mask, cost_model
+from edgepress.analysis.planned_peak import peak_model
 from edgepress.errors import UserError
 from edgepress.ir.program import Program
-from edgepress.prune.allocate import Budget, allocate_global, allocate_uniform
+from edgepress.prune.allocate import Budget, Costs, allocate_global, allocate_uniform
 from edgepress.prune.evidence import Batch, Evidence, Loss, Scores, unit_scores
 from edgepress.prune.options import PruneOptions
 from edgepress.prune.sensitivity import sensitivity, weighted
+from edgepress.prune.timing import Stopwatch, meet_latency
 
 NORMALIZED = ("l1", "l2", "bn_scale", "fpgm", "wanda")  # magnitudes of different layers are no common currency
 
@@ -24,7 +26,8 @@ def make_plan(
     batches: Iterable[Batch],
     loss: Loss,
     groups: ChannelGroups | None = None,
-    limits: dict[str, float] | None = None,
+    limits: Mapping[str, float] | None = None,
+    stopwatch: Stopwatch | None = None,
 ) -> ChannelPlan:
     """Choose the units to keep.
 
@@ -33,26 +36,43 @@ def make_plan(
         loss: (outputs, targets) -> mean loss of the batch.
         groups: `channel_groups(program)` if at hand.
         limits: absolute cost limits in place of `options.reduce` (steps of an iterative schedule).
+        stopwatch: how latency is measured, where the budget is on latency.
 
     Raises:
         UserError: the budget cannot be met with the groups there are; says how far they reach.
     """
-    batches = first_examples(batches, options.score_examples)
     groups = groups or channel_groups(program)
+    scores = ranked(program, options, batches, loss, groups)
     free = [g for g in groups.groups if not ignored(g, options.ignore)]
-    scores = unit_scores(options.criterion, Evidence(program, groups, batches, loss, options.seed))
+    budgets = _budgets(program, groups, options, limits)
+    if options.allocation == "global" and options.criterion in (*NORMALIZED, "lamp", "random"):
+        scores = _per_saved(scores, budgets)
+    allocate = allocate_uniform if options.allocation == "uniform" else allocate_global
+
+    def choose(extra: Sequence[tuple[str, Budget]]) -> Mask:
+        keep = allocate(free, scores, [b for _, b in (*budgets, *extra)], options.round_to, options.minimum)
+        check_met(budgets, keep)  # an extra one is a model: whether the network is fast enough is measured
+        return keep
+
+    if "latency" not in options.reduce:
+        return ChannelPlan.from_mask(groups, choose(()))
+    return ChannelPlan.from_mask(groups, meet_latency(program, groups, free, options, stopwatch, choose))
+
+
+def ranked(
+    program: Program, options: PruneOptions, batches: Iterable[Batch], loss: Loss, groups: ChannelGroups
+) -> Scores:
+    """One score per unit by the criterion, made comparable between groups as the allocation asks."""
+    batches = first_examples(batches, options.score_examples)
+    free = tuple(group for group in groups.groups if not ignored(group, options.ignore))
+    evidence = Evidence(program, groups, batches, loss, options.seed, free)
+    scores = unit_scores(options.criterion, evidence)
     if options.criterion in NORMALIZED:
         scores = normalized(groups, scores)
     if options.allocation == "sensitivity":
         table = sensitivity(program, batches, loss, criterion=options.criterion, ratios=(0.5,), groups=groups)
         scores = weighted(groups, scores, table)
-    budgets = _budgets(program, groups, options, limits)
-    allocate = allocate_uniform if options.allocation == "uniform" else allocate_global
-    if options.allocation == "global" and options.criterion in (*NORMALIZED, "lamp", "random"):
-        scores = _per_saved(scores, budgets)
-    keep = allocate(free, scores, [b for _, b in budgets], options.round_to, options.minimum)
-    _check(budgets, keep)
-    return ChannelPlan.from_mask(groups, keep)
+    return scores
 
 
 def first_examples(batches: Iterable[Batch], count: int) -> list[Batch]:
@@ -87,18 +107,27 @@ def _per_saved(scores: Scores, budgets: list[tuple[str, Budget]]) -> Scores:
 
 
 def _budgets(
-    program: Program, groups: ChannelGroups, options: PruneOptions, limits: dict[str, float] | None
+    program: Program, groups: ChannelGroups, options: PruneOptions, limits: Mapping[str, float] | None
 ) -> list[tuple[str, Budget]]:
     everything = np.ones(groups.units, bool)
     budgets = []
     for kind, fraction in options.reduce.items():
-        model = cost_model(program, groups, kind)  # type: ignore[arg-type]
-        limit = limits[kind] if limits else (1 - fraction) * model.total(everything)
-        budgets.append((kind, Budget(model, limit)))
+        if kind != "latency":
+            model = costs_of(program, groups, kind)
+            limit = limits[kind] if limits else (1 - fraction) * model.total(everything)
+            budgets.append((kind, Budget(model, limit)))
     return budgets
 
 
-def _check(budgets: list[tuple[str, Budget]], keep: np.ndarray) -> None:
+def costs_of(program: Program, groups: ChannelGroups, kind: str) -> Costs:
+    """The model of a cost that can be computed: all kinds but latency."""
+    if kind == "activations":
+        return peak_model(program, groups)
+    return cost_model(program, groups, kind)  # type: ignore[arg-type]
+
+
+def check_met(budgets: Sequence[tuple[str, Budget]], keep: Mask) -> None:
+    """Raises: UserError where a budget is not met; says how far the groups reach."""
     for kind, budget in budgets:
         if not budget.met(keep):
             before, reached = budget.model.total(np.ones_like(keep)), budget.model.total(keep)

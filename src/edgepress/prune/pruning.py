@@ -8,13 +8,15 @@ import numpy as np
 from edgepress.analysis.channel_plan import ChannelPlan
 from edgepress.analysis.channels import ChannelGroups, channel_groups
 from edgepress.analysis.costs import parameter_bytes, total_macs
-from edgepress.analysis.planned_costs import cost_model
+from edgepress.analysis.planned_costs import Mask
 from edgepress.ir.program import Program, Refusal
 from edgepress.passes.cut_channels import atoms_kept, cut_channels
+from edgepress.prune.batchnorm import reestimate
 from edgepress.prune.evidence import Batch, Loss
 from edgepress.prune.options import PruneOptions
-from edgepress.prune.plan import make_plan
+from edgepress.prune.plan import costs_of, make_plan
 from edgepress.prune.reconstruct import inputs_of, reconstruct
+from edgepress.prune.timing import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class PruneResult:
     Attributes:
         program: the smaller network. plan: what was kept, in units of the network given.
         changed: whether anything was removed. refusals: layers that could not be cut, and why.
-        facts: channels, params, macs and bytes, each `_before` and `_after`.
+        facts: channels, params, macs, bytes and activations (peak bytes per example), each `_before` and `_after`.
     """
 
     program: Program
@@ -34,15 +36,22 @@ class PruneResult:
     facts: Mapping[str, int]
 
 
-def prune(program: Program, options: PruneOptions, batches: Iterable[Batch], loss: Loss) -> PruneResult:
+def prune(
+    program: Program,
+    options: PruneOptions,
+    batches: Iterable[Batch],
+    loss: Loss,
+    stopwatch: Stopwatch | None = None,
+) -> PruneResult:
     """Score, choose, cut and, if asked, refit.
 
     Args:
         batches: (inputs, targets) of calibration data; read several times.
         loss: (outputs, targets) -> mean loss of the batch.
+        stopwatch: measures a program's latency relative to `program`; read by a budget on latency.
 
     Raises:
-        UserError: the budget is out of reach.
+        UserError: the budget is out of reach, or is on latency without a stopwatch.
     """
     batches = list(batches)
     groups = channel_groups(program)
@@ -50,19 +59,20 @@ def prune(program: Program, options: PruneOptions, batches: Iterable[Batch], los
     smaller = program
     for limits in _schedule(program, groups, options):
         step_groups = channel_groups(smaller) if smaller is not program else groups
-        plan = make_plan(smaller, options, batches, loss, step_groups, limits)
+        plan = make_plan(smaller, options, batches, loss, step_groups, limits, stopwatch)
         keep = _carry(groups, keep, step_groups, plan)
         smaller = _cut(program, ChannelPlan.from_mask(groups, keep), groups, options, batches)
     plan = ChannelPlan.from_mask(groups, keep)
-    return PruneResult(smaller, plan, bool(plan.removed), groups.refusals, _facts(program, smaller, keep))
+    return PruneResult(smaller, plan, bool(plan.removed), groups.refusals, _facts(program, smaller, groups, keep))
 
 
 def _schedule(program: Program, groups: ChannelGroups, options: PruneOptions) -> list[dict[str, float]]:
     """Cost limits after each iteration: equal ratios from step to step."""
     everything = np.ones(groups.units, bool)
-    before = {k: cost_model(program, groups, k).total(everything) for k in options.reduce}  # type: ignore[arg-type]
+    shares = {kind: share for kind, share in options.reduce.items() if kind != "latency"}
+    before = {kind: costs_of(program, groups, kind).total(everything) for kind in shares}
     steps = range(1, options.iterations + 1)
-    return [{k: before[k] * (1 - f) ** (i / options.iterations) for k, f in options.reduce.items()} for i in steps]
+    return [{k: before[k] * (1 - f) ** (i / options.iterations) for k, f in shares.items()} for i in steps]
 
 
 def _carry(groups: ChannelGroups, keep: np.ndarray, smaller: ChannelGroups, plan: ChannelPlan) -> np.ndarray:
@@ -80,15 +90,19 @@ def _cut(
     program: Program, plan: ChannelPlan, groups: ChannelGroups, options: PruneOptions, batches: list[Batch]
 ) -> Program:
     smaller = cut_channels(program, plan, groups).program
-    if not options.reconstruct or not plan.removed:
+    if not plan.removed:
         return smaller
-    return reconstruct(program, smaller, groups, atoms_kept(groups, plan.mask(groups)), inputs_of(batches))
+    if options.reconstruct:
+        smaller = reconstruct(program, smaller, groups, atoms_kept(groups, plan.mask(groups)), inputs_of(batches))
+    return reestimate(smaller, inputs_of(batches)) if options.reestimate else smaller
 
 
-def _facts(program: Program, smaller: Program, keep: np.ndarray) -> dict[str, int]:
+def _facts(program: Program, smaller: Program, groups: ChannelGroups, keep: Mask) -> dict[str, int]:
     facts = {"channels_before": len(keep), "channels_after": int(keep.sum())}
-    for when, which in (("before", program), ("after", smaller)):
+    peak = costs_of(program, groups, "activations")
+    for when, which, left in (("before", program, np.ones_like(keep)), ("after", smaller, keep)):
         facts[f"params_{when}"] = which.parameter_count()
         facts[f"macs_{when}"] = total_macs(which)
         facts[f"bytes_{when}"] = parameter_bytes(which)
+        facts[f"activations_{when}"] = round(peak.total(left))
     return facts

@@ -1,7 +1,7 @@
 """Refit layers behind a cut by least squares, so that the network is useful before any training.
 
-Walking both networks side by side, each layer y = W x + b that reads fewer channels than before gets the change (Δ, δ)
-that minimises, over calibration examples and positions,
+Walking both networks side by side, each layer y = W x + b (convolutions of all kinds too, group by group) gets the
+change (Δ, δ) that minimises, over calibration examples and positions,
 
     ‖ z - z' - a (Δ x' + δ) ‖²  +  λ ‖Δ‖²
 
@@ -25,7 +25,13 @@ from edgepress.analysis.layout import atoms_of, blocks_of
 from edgepress.ir.program import Program
 from edgepress.passes.cut_channels import Mask
 from edgepress.prune.lockstep import Batches, Walker
-from edgepress.prune.regression import can_regress, channel_dim, rows_of
+from edgepress.prune.regression import (
+    can_refit,
+    channel_dim,
+    from_matrix,
+    grouped_rows_of,
+    to_matrix,
+)
 
 aten = torch.ops.aten
 ADDITIONS = (aten.add.Tensor, aten.add_.Tensor)
@@ -82,9 +88,9 @@ def reconstruct(original: Program, smaller: Program, groups: ChannelGroups, atom
 
 
 def find_sites(program: Program) -> list[Site]:
-    """Dense convolutions (1-D and 2-D) and linear layers with stored weights, in order of their anchors."""
+    """Convolutions of all kinds and linear layers with stored weights, in order of their anchors."""
     names = program.state_names()
-    sites = [_site(node) for node in program.nodes if can_regress(node, names)]
+    sites = [_site(node) for node in program.nodes if can_refit(node, names)]
     order = {node: i for i, node in enumerate(program.nodes)}
     return sorted(sites, key=lambda site: order[site.anchor])
 
@@ -138,18 +144,18 @@ def _refit(site: Site, first: Walker, second: Walker, names: dict[str, str], sta
     weight_name = names[bound["weight"].name]
     scale = _scale(site, second, names)
     dim = channel_dim(site.layer)
-    sums = _Sums.zero(second.state[weight_name])
+    sums = _Sums.zero(to_matrix(layer, second.state[weight_name]))
     examples = sum(len(z) for z in second.values(site.anchor.name))
-    per_example = max(1, ROWS_PER_INPUT * len(sums.x) // examples)
+    per_example = max(1, ROWS_PER_INPUT * sums.x.shape[1] // examples)
     for x, z, z_now in zip(
         second.values(_source(site).name), first.values(site.anchor.name), second.values(site.anchor.name), strict=True
     ):
         goal = z if stays is None else z.index_select(dim, stays)
-        sums.add(*rows_of(layer, x, goal - z_now, per_example, sums.rows))
+        sums.add(*grouped_rows_of(layer, x, goal - z_now, per_example, sums.rows))
     shift_name = _shift_name(site, names)
     delta, shift = sums.solve(scale, with_shift=shift_name is not None)
     weight = second.state[weight_name]
-    changed = {weight_name: weight + delta.reshape(weight.shape).to(weight.dtype)}
+    changed = {weight_name: weight + from_matrix(layer, delta, weight).to(weight.dtype)}
     if shift_name is not None:
         factor = scale if site.norm is not None else torch.ones_like(scale)
         changed[shift_name] = second.state[shift_name] + (shift * factor).to(weight.dtype)
@@ -174,7 +180,7 @@ def _shift_name(site: Site, names: dict[str, str]) -> str | None:
 
 @dataclass
 class _Sums:
-    """Running sums of a regression."""
+    """Running sums of one regression per group of channels."""
 
     gram: Tensor
     cross: Tensor
@@ -183,34 +189,40 @@ class _Sums:
     rows: int = 0
 
     @classmethod
-    def zero(cls, weight: Tensor) -> "_Sums":
-        out, inputs = weight.shape[0], weight[0].numel()
+    def zero(cls, matrix: Tensor) -> "_Sums":
+        groups, out, inputs = matrix.shape
 
         def zeros(*shape: int) -> Tensor:
-            return torch.zeros(shape, dtype=torch.float64)
+            return torch.zeros(groups, *shape, dtype=torch.float64)
 
         return cls(zeros(inputs, inputs), zeros(inputs, out), zeros(inputs), zeros(out))
 
     def add(self, x: Tensor, y: Tensor) -> None:
-        """x (rows, in), y (rows, out)."""
-        self.gram += x.T @ x
-        self.cross += x.T @ y
-        self.x += x.sum(0)
-        self.y += y.sum(0)
-        self.rows += len(x)
+        """x (groups, rows, in), y (groups, rows, out)."""
+        self.gram += x.mT @ x
+        self.cross += x.mT @ y
+        self.x += x.sum(1)
+        self.y += y.sum(1)
+        self.rows += x.shape[1]
 
     def solve(self, scale: Tensor, with_shift: bool) -> tuple[Tensor, Tensor]:
-        """Δ (out, in) and δ (out,) with scale · (Δ x + δ) ≈ y; dead channels (scale near 0) stay as they are."""
+        """Δ (groups, out, in) and δ (channels,) with scale · (Δ x + δ) ≈ y.
+
+        Dead channels (scale near 0) stay as they are.
+        """
         mean_x, mean_y = self.x / self.rows, self.y / self.rows
         gram, cross = self.gram / self.rows, self.cross / self.rows
         if with_shift:
-            gram, cross = gram - torch.outer(mean_x, mean_x), cross - torch.outer(mean_x, mean_y)
-        ridge = RIDGE * gram.diagonal().mean().clamp_min(1e-12)
-        solution = torch.linalg.solve(gram + ridge * torch.eye(len(gram), dtype=gram.dtype), cross)
+            gram = gram - mean_x[:, :, None] * mean_x[:, None, :]
+            cross = cross - mean_x[:, :, None] * mean_y[:, None, :]
+        ridge = RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)
+        eye = torch.eye(gram.shape[1], dtype=gram.dtype)
+        solution = torch.linalg.solve(gram + ridge[:, None, None] * eye, cross)
         alive = scale.abs() > 1e-6
         inverse = torch.where(alive, 1 / torch.where(alive, scale, 1.0), 0.0)
-        delta = (solution * inverse).T
-        shift = (mean_y - mean_x @ solution) * inverse if with_shift else torch.zeros_like(mean_y)
+        delta = solution.mT * inverse.reshape(len(gram), -1, 1)
+        left = mean_y - (mean_x[:, None, :] @ solution)[:, 0]
+        shift = left.reshape(-1) * inverse if with_shift else torch.zeros_like(inverse)
         return delta, shift
 
 

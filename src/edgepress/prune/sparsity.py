@@ -1,16 +1,18 @@
 """Which single weights go: magnitude, Wanda and SparseGPT, unstructured or N of every M; and what sparsity is worth."""
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from edgepress.analysis.coupling import arguments
+from edgepress.analysis.pruning_terms import SparsityMethod, SparsityScope
 from edgepress.errors import UserError
 from edgepress.ir.program import Program, Refusal
 from edgepress.passes.mask_weights import mask_weights
+from edgepress.prune import score
 from edgepress.prune.calibrate import input_products
 from edgepress.prune.regression import can_regress
 
@@ -25,13 +27,16 @@ class SparsityOptions:
     Attributes:
         method: "magnitude"; "wanda" (|w| · ‖x‖, Sun et al. 2024); "sparsegpt" (optimal brain surgeon column by column
             with updates of the weights that stay, Frantar & Alistarh 2023).
-        sparsity: fraction of zeros per layer; unused where `pattern` is given.
+        sparsity: fraction of zeros; unused where `pattern` is given.
+        scope: "layer" takes that fraction of each layer; "network" takes it of all of them together, by one threshold
+            on LAMP scores, which gives each layer its own fraction.
         pattern: (N, M): of every M weights in a row along the input, N stay.
-        ignore: parameter names to leave dense.
+        ignore: regular expressions of parameters to leave dense.
     """
 
-    method: Literal["magnitude", "wanda", "sparsegpt"] = "magnitude"
+    method: SparsityMethod = "magnitude"
     sparsity: float = 0.5
+    scope: SparsityScope = "layer"
     pattern: tuple[int, int] | None = None
     ignore: tuple[str, ...] = ()
 
@@ -64,14 +69,16 @@ def sparsify(program: Program, options: SparsityOptions, batches: Iterable[tuple
     Raises:
         UserError: a method that needs calibration data was given none.
     """
-    layers, refusals = _layers(program, options)
+    layers, refusals = maskable(program, options)
     products = {} if options.method == "magnitude" else input_products(program, batches, layers)
     if options.method != "magnitude" and not products and layers:
         raise UserError(f"sparsity by {options.method}", found="no calibration data", expected="at least one batch")
     masks, fresh = {}, {}
+    shares = layer_shares({name: program.state()[name].detach() for name in layers.values()}, options)
     for node_name, weight_name in layers.items():
         weight = program.state()[weight_name].detach()
-        rows, mask = _sparse_rows(weight.flatten(1), products.get(node_name), options)
+        own = replace(options, sparsity=shares[weight_name])
+        rows, mask = _sparse_rows(weight.flatten(1), products.get(node_name), own)
         masks[weight_name] = mask.reshape(weight.shape)
         fresh[weight_name] = torch.where(masks[weight_name], rows.reshape(weight.shape), weight)
     updated = program.with_state(fresh)
@@ -79,8 +86,21 @@ def sparsify(program: Program, options: SparsityOptions, batches: Iterable[tuple
     return SparsityResult(result.program, result.changed, masks, tuple(refusals), sparsity_facts(result.program))
 
 
-def _layers(program: Program, options: SparsityOptions) -> tuple[dict[str, str], list[Refusal]]:
-    """Node name -> weight name of the layers to mask; why others stay dense."""
+def layer_shares(weights: Mapping[str, Tensor], options: SparsityOptions) -> dict[str, float]:
+    """The fraction of zeros of each weight: the one asked for, or what one LAMP threshold for all of them gives."""
+    if options.scope == "layer" or options.pattern is not None or not weights:
+        return dict.fromkeys(weights, options.sparsity)
+    scores = {name: score.lamp(weight).flatten() for name, weight in weights.items()}
+    together = torch.cat(list(scores.values()))
+    drop = int(options.sparsity * together.numel())
+    if not drop:
+        return dict.fromkeys(weights, 0.0)
+    threshold = together.kthvalue(drop).values
+    return {name: float((own <= threshold).double().mean()) for name, own in scores.items()}
+
+
+def maskable(program: Program, options: SparsityOptions) -> tuple[dict[str, str], list[Refusal]]:
+    """Node name -> weight name of the layers to mask, and why others stay dense."""
     names, refusals = program.state_names(), list[Refusal]()
     layers: dict[str, str] = {}
     for node in program.nodes:
@@ -88,7 +108,7 @@ def _layers(program: Program, options: SparsityOptions) -> tuple[dict[str, str],
             continue
         weight = names[arguments(node)["weight"].name]
         inputs = program.state()[weight][0].numel()
-        if weight in options.ignore:
+        if any(re.search(pattern, weight) for pattern in options.ignore):
             continue
         if options.pattern is not None and inputs % options.pattern[1]:
             needed = f"a multiple of {options.pattern[1]} inputs"

@@ -92,7 +92,7 @@ def surgeon(evidence: Evidence) -> Scores:
     """
     readers = collect(evidence)
     scores = SCORERS["activation_taylor"](evidence)
-    for group in evidence.groups.groups:
+    for group in evidence.wanted:
         problems = list(_problems(evidence.program, evidence.groups, group, readers))
         if problems:
             level = scores[group.first : group.first + group.size]
@@ -129,10 +129,11 @@ def collect(evidence: Evidence) -> dict[Node, Reader]:
 
 def _empty_readers(evidence: Evidence) -> Iterator[tuple[Node, Reader]]:
     names, state = evidence.program.state_names(), evidence.program.state()
+    read = {member for group in evidence.wanted for member in group.members}
     for node in evidence.program.nodes:
         if can_regress(node, names):
             name = names[arguments(node)["weight"].name]
-            if (evidence.groups.tensor_units(name, 1) >= 0).any():
+            if (name, 1) in read:
                 out, width = state[name].shape[0], state[name][0].numel()
                 yield node, Reader(node, name, torch.zeros(width, width), torch.zeros(width), torch.zeros(out, out))
 

@@ -38,7 +38,10 @@ def calibrate(
     """
     check_weights(program, plan)
     ranges = observe(program, plan, batches, observer)
-    activations = tuple(_with_scale(point, ranges.get(point.group), power_of_two) for point in plan.activations)
+    fixed = {point.group: point for point in plan.activations if point.scale is not None}
+    activations = tuple(
+        _with_scale(point, ranges.get(point.group), fixed.get(point.group), power_of_two) for point in plan.activations
+    )
     plan = plan.model_copy(update={"activations": activations})
     if told is not None:
         told += (_too_wide(point, ranges[point.group]) for point in activations if _is_wide(point, ranges))
@@ -110,9 +113,15 @@ def check_weights(program: Program, plan: QuantPlan) -> None:
                             fix="train again, or keep this layer float (keep_float)")  # fmt: skip
 
 
-def _with_scale(point: ActivationPoint, seen: Extremes | None, power_of_two: bool) -> ActivationPoint:
-    if point.scale is not None or seen is None:
+def _with_scale(
+    point: ActivationPoint, seen: Extremes | None, fixed: ActivationPoint | None, power_of_two: bool
+) -> ActivationPoint:
+    """What was seen decides; a moved copy of a value whose grid the runtime fixes (a sigmoid's) has that grid."""
+    if point.scale is not None:
         return point
+    if seen is None:
+        given = (fixed.scale, fixed.zero_point) if fixed else (None, 0)
+        return point.model_copy(update={"scale": given[0], "zero_point": given[1]})
     scale, zero = affine(*seen.range(point.grid), point.grid, power_of_two=power_of_two)
     return point.model_copy(update={"scale": scale, "zero_point": zero})
 

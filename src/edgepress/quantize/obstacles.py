@@ -25,7 +25,7 @@ def obstacle(program: Program, node: Node, rule: Rule, options: QuantOptions) ->
         return "it does not compute in float32", "a float32 network"
     if op_name(node) in operands.WEIGHTED:
         return _weight(program, node)
-    check = CHECKS.get(op_name(node))
+    check = None if rule.any_form else CHECKS.get(op_name(node))
     return check(program, node) if check else None
 
 
@@ -39,7 +39,8 @@ def _kept(program: Program, node: Node, keep: tuple[str, ...]) -> Reason | None:
 
 def _is_float32(node: Node) -> bool:
     value = node.meta.get("val")
-    return isinstance(value, torch.Tensor) and value.dtype == torch.float32
+    parts = value if isinstance(value, list | tuple) else [value]
+    return all(isinstance(part, torch.Tensor) and part.dtype == torch.float32 for part in parts)
 
 
 def _weight(program: Program, node: Node) -> Reason | None:

@@ -34,6 +34,7 @@ WEIGHTED: Mapping[str, Weighted] = {
     "aten.mm": _PRODUCT,
 }
 TWO_OPERANDS = ("aten.add.Tensor", "aten.add_.Tensor", "aten.mul.Tensor", "aten.mul_.Tensor", "aten.sub.Tensor")
+ATTENTION = ("aten.scaled_dot_product_attention",)
 PRODUCTS = ("aten.matmul", "aten.bmm", "aten.mm")
 
 
@@ -73,13 +74,30 @@ def activations(program: Program, node: Node) -> list[Node]:
     first: list[Any] = list(node.args[:1])
     if op in TWO_OPERANDS or (op in PRODUCTS and weighted(program, node) is None):
         first = list(node.args[:2])
+    if op in ATTENTION:
+        first = list(node.args[:3])
+    if op == "aten.embedding":  # its table is a weight, its input are numbers
+        first = []
     return [a for a in first if isinstance(a, Node)]
+
+
+def is_constant(program: Program, node: Node) -> bool:
+    """Whether the node is a weight, or a weight repeated."""
+    if op_name(node) == "aten.expand" and isinstance(node.args[0], Node):
+        return is_constant(program, node.args[0])
+    return program.tensor_of(node) is not None
 
 
 def is_float(node: Node) -> bool:
     """Whether the node's value is one float tensor."""
     value = node.meta.get("val")
     return isinstance(value, torch.Tensor) and value.dtype.is_floating_point
+
+
+def is_several(node: Node) -> bool:
+    """Whether the node's value is several float tensors (a split, an LSTM)."""
+    value = node.meta.get("val")
+    return isinstance(value, list | tuple) and all(isinstance(v, torch.Tensor) and v.is_floating_point() for v in value)
 
 
 def layer_of(program: Program, node: Node) -> str:

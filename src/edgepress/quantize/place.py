@@ -80,7 +80,8 @@ class _Placement:
     # -- forward -------------------------------------------------------------------------------------------------
 
     def _decide(self, node: Node) -> None:
-        if not operands.is_float(node):
+        several = operands.is_several(node) and self.capability.rule(op_name(node)) is not None
+        if not (operands.is_float(node) or several) or operands.is_constant(self.program, node):
             return
         if node in self.head:
             if self.head[node] not in self.integer:
@@ -105,6 +106,8 @@ class _Placement:
         if rule.role == "compute":
             return None
         sources = operands.activations(self.program, node)
+        if rule.any_form:
+            sources = [s for s in sources if not operands.is_constant(self.program, s)]
         culprit = next((s for s in sources if not self._available(s)), None)
         if culprit is None:
             return None
@@ -112,12 +115,15 @@ class _Placement:
 
     def _available(self, value: Node) -> bool:
         """Whether the producer of `value` can hand it out as integers."""
-        return value in self.carried or self.head.get(value, value) in self.integer
+        given = self.capability.all_integer and value in self.program.user_inputs()
+        return given or value in self.carried or self.head.get(value, value) in self.integer
 
     # -- backward ------------------------------------------------------------------------------------------------
 
     def _drop_idle_carriers(self) -> None:
-        """A reshape that no integer node reads moves floats just as well."""
+        """A reshape that no integer node reads moves floats just as well, where floats are possible."""
+        if self.capability.all_integer:
+            return
         for node in reversed(self.nodes):
             if node in self.carried and not self._demanders(node):
                 del self.carried[node]
@@ -144,6 +150,8 @@ class _Placement:
         producer = self.head.get(value, value)
         rule = self.integer.get(producer) or self.carried.get(value)
         demanders = self._demanders(value)
+        if operands.is_several(value) or operands.is_constant(self.program, value):
+            return None  # each part that is picked has a point of its own; a weight has a weight point, or none
         must = rule is not None and rule.output == "required"
         if not demanders and not must:
             return None
@@ -153,11 +161,17 @@ class _Placement:
             node=value.name,
             group=value.name,
             grid=grid_of(self.capability.activation, self.options.activation_bits),
-            source=value not in self.carried or op_name(value) in ("aten.cat", "aten.mean.dim"),
+            source=self._is_source(value),
             readers=() if everyone else tuple(user.name for user in demanders),
             scale=fixed[0] if fixed else None,
             zero_point=fixed[1] if fixed else 0,
         )
+
+    def _is_source(self, value: Node) -> bool:
+        """Whether the value has to be looked at: it is computed, joined, or a part of something computed."""
+        if value not in self.carried or op_name(value) in ("aten.cat", "aten.mean.dim"):
+            return True
+        return any(operands.is_several(s) and s in self.integer for s in operands.activations(self.program, value))
 
     def _groups(self, pointed: set[str]) -> dict[str, str]:
         """Point -> name of its group; the members of a group share one scale."""
@@ -170,10 +184,16 @@ class _Placement:
 
         for node in self.nodes:
             if node in self.carried and node.name in pointed:
-                for source in operands.activations(self.program, node):
+                for source in map(self._whole, operands.activations(self.program, node)):
                     if source.name in pointed:
                         leader[find(node.name)] = find(source.name)
         return {name: find(name) for name in pointed}
+
+    def _whole(self, value: Node) -> Node:
+        """What a value was split from, or itself."""
+        if value in self.carried and operands.is_several(value):
+            return self._whole(operands.activations(self.program, value)[0])
+        return value
 
     # -- weights -------------------------------------------------------------------------------------------------
 

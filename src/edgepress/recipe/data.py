@@ -37,8 +37,10 @@ class Source(Section):
         return self
 
     def options(self) -> dict[str, object]:
-        """The settings that are given, as the data room takes them."""
-        return {k: v for k, v in self.model_dump(exclude={"kind"}).items() if v not in (None, ())}
+        """The settings that are given, as the data room takes them; a `null` in place of a default is one."""
+        fields = type(self).model_fields
+        given = {k: v for k, v in self.model_dump(exclude={"kind"}).items() if v != ()}
+        return {k: v for k, v in given.items() if v is not None or fields[k].default is not None}
 
 
 class NpzSource(Source):

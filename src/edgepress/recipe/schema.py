@@ -22,6 +22,7 @@ Task = Literal[
     "regression",
     "reconstruction",
     "anomaly",
+    "generation",
 ]
 
 
@@ -62,10 +63,9 @@ class Measure(Section):
     Attributes:
         memory: cold starts, `cold_starts` fresh processes per model: load time, first inference, peak memory.
         energy: needs a meter of the target: without one the report says why there is no number.
+        sensitivity: cuts every group of channels alone and reports how far the loss rises: the heat map of the report.
         callers: throughput with so many callers at once; 0 leaves it out.
         modelled_energy: an estimate beside the measurement, labelled as such. grid: CO2 of energy that was measured.
-        sensitivity: cut every group of channels alone and report how far the loss rises: the heat map of the report,
-            from calibration data.
     """
 
     latency: LatencyPlan | None = LatencyPlan()
@@ -92,6 +92,7 @@ class Recipe(Section):
     Attributes:
         name: names the run; also the default folder, `runs/<name>`.
         seed: every random choice follows from it. threads: torch's, fixed so that results are reproducible.
+        metric: what the task is judged by instead of its usual one, such as `f1` for classification.
         steps: worked off in this order. targets: names of target files, or paths to them.
         budgets: what the result may cost; judged by the gate.
     """
@@ -103,6 +104,7 @@ class Recipe(Section):
     model: ModelSource
     data: Data = Data()
     task: Task = "classification"
+    metric: Annotated[str, Field(pattern=r"^[a-z0-9_]*$")] = ""
     steps: tuple[Step, ...] = ()
     targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("local-cpu",)
     measure: Measure = Measure()

@@ -51,6 +51,7 @@ class Rule(Table):
         weight: format of the weight where it differs from the table's.
         fuses: operators that the runtime fuses into this one when they are its only reader.
         fixed_output: scale and zero point of an output whose range is known (sigmoid, softmax).
+        any_form: constants as operands, any padding value and any axes are fine too.
     """
 
     ops: tuple[str, ...]
@@ -59,6 +60,7 @@ class Rule(Table):
     weight: Format | None = None
     fuses: tuple[str, ...] = ()
     fixed_output: tuple[float, int] | None = None
+    any_form: bool = False
 
 
 class Capability(Table):
@@ -69,6 +71,7 @@ class Capability(Table):
         activation, weight: default formats. bias: `int32` on the accumulator's grid, or float.
         rules: quantized operators. dynamic_ops: operators that it quantizes with every input (see
             `passes.mark_dynamic`). float_ops: operator -> why it stays float.
+        all_integer: a network arrives and leaves as integers: any operator may start on its inputs, and end it.
         saturates_16_bit: uint8 x int8 products are added in pairs in 16 bits and may saturate (x86 without VNNI).
     """
 
@@ -82,6 +85,7 @@ class Capability(Table):
     dynamic_ops: tuple[str, ...] = ()
     float_ops: dict[str, str] = Field(default_factory=dict)
     saturates_16_bit: bool = False
+    all_integer: bool = False
 
     def rule(self, op: str) -> Rule | None:
         """The rule for an operator, or `None` if it stays float."""

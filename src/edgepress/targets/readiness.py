@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -42,8 +43,9 @@ def _local(target: Target, root: Path) -> Iterator[Lack]:
         module, install = MODULES[target.runtime]
         if find_spec(module) is None:
             yield Lack(module, install)
-    if target.device.startswith("cuda"):
+    if target.device.startswith(("cuda", "tensorrt")):
         yield from _nvidia(root)
+        yield from _built_for_gpus(target)
     if target.runtime == "torch" and target.options.get("mode", "eager") != "eager" and not _compiler():
         yield Lack("a C++ compiler", "apt-get install g++")
 
@@ -51,6 +53,21 @@ def _local(target: Target, root: Path) -> Iterator[Lack]:
 def _nvidia(root: Path) -> Iterator[Lack]:
     if not (root / "proc/driver/nvidia/version").exists():
         yield Lack("an NVIDIA GPU with its driver", "use a machine that has one, or a target with device cpu")
+
+
+def _built_for_gpus(target: Target) -> Iterator[Lack]:
+    """The runtime may be there without its support for GPUs: another package, or another build of it."""
+    if target.runtime == "onnxruntime" and _version("onnxruntime-gpu") is None:
+        yield Lack("onnxruntime for GPUs", "pip uninstall onnxruntime; pip install 'onnxruntime-gpu[cuda,cudnn]'")
+    if target.runtime in ("torch", "tensorrt") and (_version("torch") or "+cpu").endswith("+cpu"):
+        yield Lack("torch for CUDA", "pip install --force-reinstall torch")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _compiler() -> bool:

@@ -63,6 +63,7 @@ class Job:
         teachers: networks that see the same inputs; the outputs of several are averaged. taps: see `Taps`.
         penalty: trainable parameters by name -> a term added to the loss (sparsity learning).
         constraint: called with the parameters by name after each step, to be changed in place (masks).
+        paces: factors on the learning rate of single parameters, by name (learned scales of quantization).
     """
 
     program: Program
@@ -75,6 +76,7 @@ class Job:
     taps: Taps = field(default_factory=Taps)
     penalty: Callable[[Mapping[str, Tensor]], Tensor] | None = None
     constraint: Callable[[Mapping[str, Tensor]], None] | None = None
+    paces: Mapping[str, float] = field(default_factory=dict)
 
     def fingerprint(self) -> str:
         """sha256 of what can be hashed of it: a checkpoint of another job must not be resumed."""
@@ -86,6 +88,7 @@ class Job:
             "options": self.options.to_json(),
             "task": None if self.task is None else self.task.name,
             "taps": [self.taps.student, self.taps.teacher],
+            "paces": dict(self.paces),
             # A plain function has no text of its own that tells it from another.
             "objective": repr(self.objective) if isinstance(self.objective, nn.Module) else "",
         }

@@ -53,8 +53,10 @@ def fit(
     taps: Taps | None = None,
     penalty: Callable[[Mapping[str, Tensor]], Tensor] | None = None,
     constraint: Callable[[Mapping[str, Tensor]], None] | None = None,
+    paces: Mapping[str, float] | None = None,
     checkpoints: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_epoch: Callable[[EpochLog], None] | None = None,
 ) -> TrainResult:
     """Train `program`; the arguments are those of `Job`.
 
@@ -63,6 +65,7 @@ def fit(
         checkpoints: folder for `last.safetensors`, `best.safetensors` and `log.jsonl`. A run that finds its own
             checkpoint there continues from it and ends with the same bytes as one that was never interrupted.
         on_progress: called about twice a second and at the end of each epoch.
+        on_epoch: called with each finished epoch's entry of the log, by the process that writes.
 
     Raises:
         UserError: data that do not fit, a loss that is not finite, a checkpoint of another job.
@@ -70,11 +73,11 @@ def fit(
     """
     program = settled(program, train) if options.settle else program
     job = Job(program, train, objective, options, task, validation, _teachers(teacher), taps or Taps.of(objective),
-              penalty, constraint)  # fmt: skip
+              penalty, constraint, paces or {})  # fmt: skip
     if validation is not None and task is None:
         raise UserError("validation needs a task", found="no task", expected="one of train.tasks", fix="set `task`")
     with reproducible():
-        session = Session(job, checkpoints, on_progress)
+        session = Session(job, checkpoints, on_progress, on_epoch)
         session.run()
         return _result(session)
 

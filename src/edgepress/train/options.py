@@ -10,7 +10,7 @@ from edgepress.errors import UserError
 
 Schedule = Literal["cosine", "onecycle", "step", "constant"]
 CHOICES = {
-    "optimizer": ("sgd", "adamw"),
+    "optimizer": ("sgd", "adamw", "lion"),
     "schedule": ("cosine", "onecycle", "step", "constant"),
     "amp": ("off", "bf16", "fp16"),
     "keep": ("best", "last"),
@@ -25,8 +25,8 @@ class TrainOptions:
 
     Attributes:
         epochs: passes over the data. batch_size: samples per optimizer step, on all processes together.
-        optimizer: "sgd" (Nesterov momentum) or "adamw". lr: highest learning rate. weight_decay: on tensors of two or
-            more dimensions only; biases and batch-norm scales are spared.
+        optimizer: "sgd" (Nesterov momentum), "adamw" or "lion". lr: highest learning rate. weight_decay: on tensors of
+            two or more dimensions only; biases and batch-norm scales are spared.
         schedule: "cosine" to `final_lr`, "onecycle" (up for `warmup`, then cosine; momentum stays), "step" (times 0.1
             at 50 and 75 % of the steps) or "constant"; all after a linear warm-up.
         warmup: fraction of the steps. final_lr: last learning rate as a fraction of `lr`.

@@ -16,11 +16,11 @@ from edgepress.train.engine import engine_for
 from edgepress.train.evaluate import evaluate_module
 from edgepress.train.history import History
 from edgepress.train.job import Job
-from edgepress.train.progress import Progress, Reporter, write_log
+from edgepress.train.progress import EpochLog, Progress, Reporter, write_log
 from edgepress.train.schedule import learning_rate
 from edgepress.train.stepper import Stepper
 from edgepress.train.tasks import check_labels
-from edgepress.train.teachers import RememberedTeachers, Teachers
+from edgepress.train.teachers import LARGEST_CACHE, RememberedTeachers, Teachers, answer_bytes
 
 STEPS_BETWEEN_LOSS_CHECKS = 50  # on an accelerator, where looking at the loss waits for the device
 
@@ -32,7 +32,13 @@ class Session:
         history: how far the run is. resumed_at: the step it continued from. notes: what was done otherwise than asked.
     """
 
-    def __init__(self, job: Job, folder: Path | None, on_progress: Callable[[Progress], None] | None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        folder: Path | None,
+        on_progress: Callable[[Progress], None] | None,
+        on_epoch: Callable[[EpochLog], None] | None = None,
+    ) -> None:
         self.job, self._options = job, job.options
         self.history, self.notes, self.resumed_at = History(), list[str](), 0
         self._engine = engine_for(job.options)
@@ -44,6 +50,7 @@ class Session:
         self._stepper = Stepper(job, self._engine, self._teachers(), steps)
         self._best: dict[str, Tensor] | None = None
         self._reporter = Reporter(on_progress if self._engine.rank == 0 else None)
+        self._on_epoch = on_epoch if self._engine.rank == 0 else None
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=job.options.device)
 
     def run(self) -> None:
@@ -68,11 +75,18 @@ class Session:
         teachers = Teachers(job.teachers, options, job.taps.teacher, tap=bool(job.taps))
         if not options.cache_teacher or not job.teachers:
             return teachers
-        if self._batches.varies or job.taps:
-            reason = "features are tapped" if job.taps else "augmentation shows it other samples each time"
+        if reason := self._why_not_cached():
             self.notes.append(f"the teacher's outputs are not cached: {reason}")
             return teachers
         return RememberedTeachers(teachers, job.train, options, self._writable_folder(), self._fingerprint)
+
+    def _why_not_cached(self) -> str:
+        if self.job.taps:
+            return "features are tapped"
+        if self._batches.varies:
+            return "augmentation shows it other samples each time"
+        size = answer_bytes(self.job.teachers[0]) * len(self.job.train)
+        return "" if size <= LARGEST_CACHE else f"they would take {size / 1e9:.1f} GB"
 
     # -- epochs --------------------------------------------------------------------------------------------------
 
@@ -109,6 +123,8 @@ class Session:
         self._loss_sum.zero_()
         self._judge(metric)
         self._save_last()
+        if self._on_epoch is not None:
+            self._on_epoch(history.log[-1])
         self._report(force=True)
 
     def _judge(self, metric: float | None) -> None:

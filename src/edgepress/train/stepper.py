@@ -33,8 +33,10 @@ class Stepper:
         learns = isinstance(job.objective, torch.nn.Module)
         self._objective = copy.deepcopy(job.objective) if learns else job.objective
         self._learned = _learned_by(self._objective, job.options)
-        self._trained = [*self.network.parameters.values(), *self._learned.values()]
-        self._optimizer = make_optimizer(self._trained, job.options)
+        # Names of the network's parameters are dotted or plain; "objective/" cannot be among them.
+        trained = {**self.network.parameters, **{f"objective/{name}": t for name, t in self._learned.items()}}
+        self._trained = list(trained.values())
+        self._optimizer = make_optimizer(trained, job.options, job.paces)
         self._scaler = torch.amp.GradScaler(torch.device(job.options.device).type, enabled=job.options.amp == "fp16")
         self._average = Average(self.network.weights, job.options.ema) if job.options.ema else None
 

@@ -4,16 +4,16 @@ Metrics come from torchmetrics. `outputs` below is the network's first output.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from edgepress.errors import UserError
+from edgepress.train import metrics
 from edgepress.train.detection import detection_loss, mean_average_precision
-
-IGNORED = -100  # label of positions that do not count (padding)
+from edgepress.train.metrics import IGNORED, kernel_distance
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,22 @@ class Task:
         return alone
 
 
-def get(name: str) -> Task:
-    """The task of that name.
+def get(name: str, metric: str = "") -> Task:
+    """The task of that name, judged by its usual metric or by another that it knows.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or the metric is none of its own.
     """
     if name not in TASKS:
         raise UserError(f"unknown task {name!r}", found=name, expected=", ".join(TASKS), fix="correct `task`")
-    return TASKS[name]
+    task = TASKS[name]
+    if metric in ("", task.metric):
+        return task
+    others = OTHER_METRICS.get(name, {})
+    if metric not in others:
+        raise UserError(f"task {name} cannot be judged by {metric!r}", found=metric,
+                        expected=", ".join((task.metric, *others)), fix="correct `metric`")  # fmt: skip
+    return replace(task, metric=metric, make_metric=others[metric])
 
 
 def first(outputs: Any) -> Tensor:
@@ -90,8 +97,10 @@ def check_labels(task: Task, targets: Tensor | None, outputs: Tensor) -> int:
     """Number of classes, after checking that integer targets are among them; 0 where targets are no labels.
 
     Raises:
-        UserError: labels out of range.
+        UserError: labels out of range, or of one class only where the metric compares two.
     """
+    if task.metric in NEEDS_BOTH_CLASSES and targets is not None:
+        _need_both_classes(task, targets)
     if task.class_dim is None:
         return 0
     classes = max(int(outputs.shape[task.class_dim]), 2)
@@ -107,6 +116,23 @@ def check_labels(task: Task, targets: Tensor | None, outputs: Tensor) -> int:
             fix="number the classes from 0, or check that data and model belong together",
         )
     return classes
+
+
+NEEDS_BOTH_CLASSES = ("auc", "f1")
+
+
+def _need_both_classes(task: Task, targets: Tensor) -> None:
+    """AUC ranks one class against the other, and F1 without positives is 0 / 0: torchmetrics answers 0 to both."""
+    if task.class_dim is not None:
+        return
+    present = targets.unique().tolist()
+    if len(present) < 2:
+        raise UserError(
+            f"{task.metric} is not defined on these labels",
+            found=f"all {targets.numel()} are {present[0]:g}" if present else "no labels",
+            expected="samples of both classes, 0 and 1",
+            fix="evaluate on data that holds both, or choose another metric",
+        )
 
 
 # -- losses ------------------------------------------------------------------------------------------------------------
@@ -135,47 +161,9 @@ def squared_error(outputs: Tensor, goal: Tensor, smoothing: float = 0.0) -> Tens
     return F.mse_loss(outputs, goal.reshape(outputs.shape).to(outputs.dtype))
 
 
-# -- metrics: torchmetrics is imported only when one is made -----------------------------------------------------------
-
-
-def _accuracy(classes: int) -> Any:
-    from torchmetrics.classification import MulticlassAccuracy
-
-    return MulticlassAccuracy(classes, average="micro", ignore_index=IGNORED)
-
-
-def _binary_accuracy(classes: int) -> Any:
-    from torchmetrics.classification import BinaryAccuracy
-
-    return BinaryAccuracy()
-
-
-def _mean_iou(classes: int) -> Any:
-    from torchmetrics.classification import MulticlassJaccardIndex
-
-    return MulticlassJaccardIndex(classes, ignore_index=IGNORED)
-
-
-def _perplexity(classes: int) -> Any:
-    from torchmetrics.text import Perplexity
-
-    return Perplexity(ignore_index=IGNORED)
-
-
-def _mean_average_precision(classes: int) -> Any:
-    return mean_average_precision()
-
-
-def _mean_squared_error(classes: int) -> Any:
-    from torchmetrics.regression import MeanSquaredError
-
-    return MeanSquaredError()
-
-
-def _area_under_curve(classes: int) -> Any:
-    from torchmetrics.classification import BinaryAUROC
-
-    return BinaryAUROC()
+def distribution_distance(outputs: Tensor, goal: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Kernel distance of a batch from real samples: what moment matching networks minimise (Li et al. 2015)."""
+    return kernel_distance(outputs, goal)
 
 
 # -- scores and predictions --------------------------------------------------------------------------------------------
@@ -222,15 +210,24 @@ def _identity(outputs: Tensor) -> Tensor:
 TASKS: Mapping[str, Task] = {
     task.name: task
     for task in (
-        Task("classification", "accuracy", True, cross_entropy, _accuracy, _labels, _argmax_classes, class_dim=1),
-        Task("binary", "accuracy", True, binary_cross_entropy, _binary_accuracy, _probability, _sign),
-        Task("segmentation", "mean_iou", True, cross_entropy, _mean_iou, _labels, _argmax_classes, class_dim=1),
-        Task("detection", "map_50", True, detection_loss, _mean_average_precision, _as_is, _identity),
-        Task("language", "perplexity", False, token_cross_entropy, _perplexity, _as_is, _argmax_tokens, class_dim=-1),
-        Task("regression", "mean_squared_error", False, squared_error, _mean_squared_error, _flat, _identity),
-        Task("reconstruction", "mean_squared_error", False, squared_error, _mean_squared_error, _flat, _identity,
+        Task("classification", "accuracy", True, cross_entropy, metrics.accuracy, _labels, _argmax_classes,
+             class_dim=1),
+        Task("binary", "accuracy", True, binary_cross_entropy, metrics.binary_accuracy, _probability, _sign),
+        Task("segmentation", "mean_iou", True, cross_entropy, metrics.mean_iou, _labels, _argmax_classes, class_dim=1),
+        Task("detection", "map_50", True, detection_loss, lambda _: mean_average_precision(), _as_is, _identity),
+        Task("generation", "kernel_distance", False, distribution_distance, metrics.kernel_distance_metric, _as_is,
+             _identity),
+        Task("language", "perplexity", False, token_cross_entropy, metrics.perplexity, _as_is, _argmax_tokens,
+             class_dim=-1),
+        Task("regression", "mean_squared_error", False, squared_error, metrics.mean_squared_error, _flat, _identity),
+        Task("reconstruction", "mean_squared_error", False, squared_error, metrics.mean_squared_error, _flat, _identity,
              from_inputs=True, judged_by_inputs=True),
-        Task("anomaly", "auc", True, squared_error, _area_under_curve, _reconstruction_error, _identity,
+        Task("anomaly", "auc", True, squared_error, metrics.area_under_curve, _reconstruction_error, _identity,
              from_inputs=True),
     )
 }  # fmt: skip
+OTHER_METRICS: Mapping[str, Mapping[str, Callable[[int], Any]]] = {
+    "classification": {"f1": metrics.macro_f1},
+    "binary": {"f1": metrics.binary_f1, "auc": metrics.area_under_curve},
+}
+"""Task -> metrics that can take the place of its usual one; they read the same scores."""

@@ -1,5 +1,6 @@
 """Networks that are only asked: what distillation learns from."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from edgepress.train.tapping import tapped
 
 CACHE = "teacher.safetensors"
 CACHE_BATCH = 256
+LARGEST_CACHE = 2 * 10**9  # bytes of answers that are worth keeping in memory
 
 
 class Teachers:
@@ -73,6 +75,13 @@ class RememberedTeachers:
         """The remembered outputs of the batch's rows."""
         answers = [self._answers[str(i)][batch.rows].to(self._options.device) for i in range(len(self._answers))]
         return answers[0] if len(answers) == 1 else tuple(answers)
+
+
+def answer_bytes(teacher: Program) -> int:
+    """Bytes of one sample's outputs in float32."""
+    output = next(node for node in reversed(teacher.graph.nodes) if node.op == "output")
+    values = [node.meta["val"] for node in output.args[0]]
+    return sum(4 * math.prod(size for size in value.shape[1:] if isinstance(size, int)) for value in values)
 
 
 def _ask_all(teachers: Teachers, data: Samples, options: TrainOptions) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from edgepress.errors import UserError
 from edgepress.exporters.c import Options
 from edgepress.exporters.c import graph as g
 from edgepress.exporters.c.arithmetic import rescale_of
-from edgepress.exporters.c.export import export_graph, golden_vectors
+from edgepress.exporters.c.export import export_graph, golden_vectors, reference
 
 WARNINGS = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
 
@@ -184,3 +185,98 @@ def test_golden_vectors_may_be_given(random_graph: Callable[[int], g.Graph]) -> 
     rows = np.zeros((3, graph.tensor(graph.inputs[0]).size), np.int8)
     vectors = golden_vectors(graph, Options(golden_inputs=rows))
     assert len(vectors) == 3 and not vectors[0][0].any()
+
+
+def test_floats_at_the_borders(source_file: Path, compiler: str, tmp_path: Path) -> None:
+    tensors = {
+        "x": g.Tensor("x", (1, 4), "int8", (0.5,), 3),
+        "y": g.Tensor("y", (1, 4), "int8", (0.25,), -1),
+    }
+    table = g.Lookup(name="same", inputs=("x",), output="y", function="same", table=tuple(range(-128, 128)))
+    graph = g.Graph("net", tensors, (table,), ("x",), ("y",))
+    folder = export_graph(graph, source_file, tmp_path / "c", options=Options(target="host")).folder
+    (folder / "floats.c").write_text(
+        '#include <stdio.h>\n#include "model_float.h"\n'
+        "int main(void) {\n"
+        "    static uint8_t arena[MODEL_ARENA_BYTES];\n"
+        "    const float in[4] = {0.0f, 1.0f, -1.26f, 1e9f};\n"
+        "    float out[4];\n"
+        "    model_set_input(arena, 0, in);\n"
+        "    model_run(arena);\n"
+        "    model_get_output(arena, 0, out);\n"
+        '    printf("%g %g %g %g", out[0], out[1], out[2], out[3]);\n'
+        "    return 0;\n"
+        "}\n"
+    )
+    run(compiler, *WARNINGS, "-I.", "-o", "floats", "model.c", "model_weights.c", "floats.c", cwd=folder)
+    # integers 3, 5, 0 (0.48 rounds to 0) and 127, read as 0.25 * (integer + 1)
+    assert run("./floats", cwd=folder) == "1 1.5 0.25 32"
+
+
+def test_the_memory_plan_is_drawn(random_graph: Callable[[int], g.Graph], source_file: Path, tmp_path: Path) -> None:
+    artifact = export_graph(random_graph(3), source_file, tmp_path / "c", options=Options(target="host"))
+    root = ElementTree.parse(artifact.folder / "memory_plan.svg").getroot()
+    boxes = [box for box in root.iter("{http://www.w3.org/2000/svg}rect") if len(box)]
+    assert len(boxes) == len(artifact.manifest["buffers"])
+    top = min(float(box.attrib["y"]) for box in boxes)
+    assert top == pytest.approx(30, abs=0.1), "the highest buffer ends where the arena ends"
+
+
+def test_views_hold_what_slices_would(source_file: Path, host_runner: Any, tmp_path: Path) -> None:
+    tensors = {name: g.Tensor(name, (1, 6, 8)) for name in ("x", "t")}
+    tensors |= {name: g.Tensor(name, (1, 3, 8)) for name in ("a", "b", "y")}
+    ops = (
+        g.Lookup(name="flip", inputs=("x",), output="t", function="flip", table=tuple(range(127, -129, -1))),
+        g.Slice(name="a", inputs=("t",), output="a", start=(0, 1, 0), step=(1, 1, 1)),
+        g.Slice(name="b", inputs=("t",), output="b", start=(0, 3, 0), step=(1, 1, 1)),
+        g.Arithmetic(name="product", inputs=("a", "b"), output="y", kind="mul", output_rescale=rescale_of(0.01)),
+    )
+    graph = g.Graph("views", tensors, ops, ("x",), ("y", "a"))
+    artifact = export_graph(graph, source_file, tmp_path / "c", options=Options(target="host"))
+    rows = np.random.default_rng(0).integers(-128, 128, (5, 48)).astype(np.int8)
+    expected = np.stack([reference(graph, row) for row in rows])
+    np.testing.assert_array_equal(host_runner(artifact)(rows), expected)
+    np.testing.assert_array_equal(expected[:, 24:], -1 - rows[:, 8:32].astype(int))
+
+
+HARNESS = """
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+void th_load_tensor(void);
+void th_infer(void);
+void th_results(void);
+void th_printf(const char *format, ...);
+size_t ee_get_buffer(uint8_t *buffer, size_t max_len);
+static const uint8_t pixels[4] = {0, 128, 200, 255};
+size_t ee_get_buffer(uint8_t *buffer, size_t max_len) {
+    memcpy(buffer, pixels, max_len);
+    return max_len;
+}
+void th_printf(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vprintf(format, arguments);
+    va_end(arguments);
+}
+int main(void) {
+    th_load_tensor();
+    for (int i = 0; i < 3; i++) th_infer();
+    th_results();
+    return 0;
+}
+"""
+
+
+def test_the_mlperf_tiny_functions(source_file: Path, compiler: str, tmp_path: Path) -> None:
+    tensors = {name: g.Tensor(name, (1, 4), "int8", (0.5,), 0) for name in "xy"}
+    table = g.Lookup(name="flip", inputs=("x",), output="y", function="flip", table=tuple(range(127, -129, -1)))
+    graph = g.Graph("net", tensors, (table,), ("x",), ("y",))
+    folder = export_graph(graph, source_file, tmp_path / "c", options=Options(target="host")).folder
+    (folder / "harness.c").write_text(HARNESS)
+    sources = ["model.c", "model_weights.c", "example/mlperf_tiny.c", "harness.c"]
+    run(compiler, *WARNINGS, "-DMLPERF_INPUT=1", "-I.", "-o", "harness", *sources, cwd=folder)
+    # pixels less 128: -128, 0, 72, 127; flipped: 127, -1, -73, -128; the input is the same in every repetition
+    assert run("./harness", cwd=folder).strip() == "m-results-[63.500,-0.500,-36.500,-64.000]"

@@ -90,3 +90,37 @@ def test_a_broken_plan_is_found() -> None:
     plan.offsets["t1"] = plan.offsets["t0"]
     with pytest.raises(ValueError, match="share memory"):
         check(graph, lowered, plan)
+
+
+def sliced(start: tuple[int, ...], shape: tuple[int, ...], step: tuple[int, ...] = (1, 1, 1)) -> g.Graph:
+    """A table of [1,6,8], a slice of it, and the slice added to another slice."""
+    tensors = {name: g.Tensor(name, (1, 6, 8)) for name in ("x", "t")}
+    tensors |= {name: g.Tensor(name, shape) for name in ("a", "b", "y")}
+    factor = rescale_of(0.5)
+    ops = (
+        g.Lookup(name="table", inputs=("x",), output="t", function="identity", table=tuple(range(-128, 128))),
+        g.Slice(name="one", inputs=("t",), output="a", start=(0, 0, 0), step=step),
+        g.Slice(name="two", inputs=("t",), output="b", start=start, step=step),
+        g.Arithmetic(name="sum", inputs=("a", "b"), output="y", kind="add", output_rescale=rescale_of(2.0**-19),
+                     left=factor, right=factor),
+    )  # fmt: skip
+    return g.Graph("sliced", tensors, ops, ("x",), ("y",))
+
+
+def test_slices_of_one_stretch_are_views() -> None:
+    graph = sliced((0, 3, 0), (1, 3, 8))
+    lowered = select.lower(graph, "c99")
+    plan = plan_memory(graph, lowered)
+    check(graph, lowered, plan)
+    assert [layer.calls for layer in lowered[1:3]] == [(), ()]
+    assert plan.offsets["b"] - plan.offsets["a"] == 24
+    sizes = {b.name: b.size for b in plan.buffers}
+    assert plan.offsets["y"] >= plan.offsets["t"] + 48 or plan.offsets["y"] + sizes["y"] <= plan.offsets["t"], (
+        "the sum reads two parts of one buffer, and may lie over neither"
+    )
+
+
+@pytest.mark.parametrize(("shape", "step"), [((1, 6, 4), (1, 1, 1)), ((1, 3, 8), (1, 2, 1))], ids=["inner", "strided"])
+def test_other_slices_are_copied(shape: tuple[int, ...], step: tuple[int, ...]) -> None:
+    graph = sliced((0, 0, 0), shape, step)
+    assert all(layer.calls for layer in select.lower(graph, "c99")[1:3])

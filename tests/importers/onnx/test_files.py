@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -20,13 +21,15 @@ def real_files() -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def files() -> ModuleType:
+def files() -> Iterator[ModuleType]:
+    sys.path.insert(0, str(FILES.parent))  # it reads two files beside it
     spec = importlib.util.spec_from_file_location("onnx_files", FILES)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["onnx_files"] = module
     spec.loader.exec_module(module)
-    return module
+    yield module
+    sys.path.remove(str(FILES.parent))
 
 
 @pytest.mark.slow
@@ -37,6 +40,9 @@ def test_a_real_file_matches_onnxruntime(path: Path, files: ModuleType) -> None:
     assert result.imports, result.reason
     assert result.matches, result.reason
     assert result.parameters > 0
+    assert result.quantized.done, result.quantized.reason
+    states_are_inputs = path.stem.startswith("dtln")  # every width of it is one of an input or an output
+    assert result.pruned.done is not states_are_inputs, result.pruned.reason
 
 
 @pytest.mark.data

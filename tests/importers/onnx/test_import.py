@@ -357,6 +357,24 @@ def test_a_qoperator_file_is_a_fake_quantized_network(write: Write) -> None:
     assert (steps > 0.5).mean() < 0.02
 
 
+def test_layers_that_share_an_integer_bias_read_it_on_their_own_grids(write: Write) -> None:
+    def layer(x: str, scale: str, y: str) -> onnx.NodeProto:
+        return helper.make_node("QLinearConv", [x, scale, "zero", "w", "sw", "zw", "sy", "zero", "bias"], [y])
+
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s1", "zero"], ["q1"]),
+        helper.make_node("QuantizeLinear", ["x", "s2", "zero"], ["q2"]),
+        layer("q1", "s1", "y1"),
+        layer("q2", "s2", "y2"),
+        *(helper.make_node("DequantizeLinear", [f"y{i}", "sy", "zero"], [f"o{i}"]) for i in (1, 2)),
+    ]
+    weights = {"s1": np.float32(0.02), "s2": np.float32(0.05), "zero": np.uint8(128), "sy": np.float32(0.1),
+               "sw": np.float32(0.01), "zw": np.int8(0), "bias": np.array([900, -700], np.int32),
+               "w": RNG.integers(-90, 90, (2, 3, 1, 1)).astype(np.int8)}  # fmt: skip
+    path = write(nodes, {"x": (1, 3, 4, 4)}, ["o1", "o2"], weights)
+    check(path, to_module(path, dynamic="none"), {"x": floats(1, 3, 4, 4)})
+
+
 def test_qonnx_quantizers_keep_their_gradient(write: Write) -> None:
     nodes = [
         helper.make_node("Quant", ["w", "s", "z", "bits"], ["q"], domain="onnx.brevitas", signed=1, narrow=0),
@@ -413,3 +431,34 @@ def test_automatic_padding_matches_onnxruntime(write: Write, pads: str, stride: 
     weights = {"w": floats(5, 2, 3, 4)} if kind == "Conv" else {}
     path = write([helper.make_node(kind, inputs, ["y"], **attributes)], {"x": ["n", 2, 10, 11]}, ["y"], weights)
     check(path, to_module(path), {"x": floats(3, 2, 10, 11)})
+
+
+BOUNDS = {
+    "Max then Min": ([("Max", ["x", "zero"], "a"), ("Min", ["a", "six"], "y")], "relu6"),
+    "Min then Max, constants first": ([("Min", ["six", "x"], "a"), ("Max", ["zero", "a"], "y")], "relu6"),
+    "Relu then Min": ([("Relu", ["x"], "a"), ("Min", ["a", "six"], "y")], "relu6"),
+    "Max alone": ([("Max", ["x", "zero"], "y")], "relu"),
+    "other numbers": ([("Max", ["x", "low"], "a"), ("Min", ["a", "six"], "y")], "hardtanh"),
+    "bounds in the wrong order": ([("Min", ["x", "low"], "a"), ("Max", ["a", "zero"], "y")], "clamp"),
+    "a constant of higher rank": ([("Max", ["x", "deep"], "y")], "relu"),
+}
+
+
+@pytest.mark.parametrize("case", BOUNDS)
+def test_bounds_become_the_activation_they_are(write: Write, case: str) -> None:
+    chain, activation = BOUNDS[case]
+    nodes = [helper.make_node(kind, inputs, [output]) for kind, inputs, output in chain]
+    weights = {"zero": np.float32(0), "six": np.array([6], np.float32), "low": np.float32(-1.5),
+               "deep": np.zeros((1, 1, 1, 1), np.float32)}  # fmt: skip
+    used = {name for _, inputs, _ in chain for name in inputs}
+    path = write(nodes, {"x": (2, 3)}, ["y"], {k: v for k, v in weights.items() if k in used})
+    model = to_module(path)
+    assert next(name.removeprefix("aten::") for name in operators(model)) == activation
+    check(path, model, {"x": 8 * floats(2, 3)})
+
+
+def test_bounds_that_are_read_in_between_stay_apart(write: Write) -> None:
+    nodes = [helper.make_node("Max", ["x", "zero"], ["a"]), helper.make_node("Min", ["a", "six"], ["b"]),
+             helper.make_node("Add", ["a", "b"], ["y"])]  # fmt: skip
+    path = write(nodes, {"x": (2, 3)}, ["y"], {"zero": np.float32(0), "six": np.float32(6)})
+    check(path, to_module(path), {"x": 8 * floats(2, 3)})

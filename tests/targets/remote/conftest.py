@@ -100,7 +100,7 @@ def server() -> Iterator[Server]:
             Path("/run/sshd").mkdir(exist_ok=True)
         log = (folder / "log").open("wb")
         process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(folder / "sshd_config")], stderr=log)
-        if not wait_for(lambda: answers(port), 5):
+        if not wait_for(lambda: answers(port), 30):
             pytest.fail("sshd does not answer: " + (folder / "log").read_text())
         yield Server(folder, process, port)
     finally:

@@ -130,6 +130,11 @@ def softmax(x: Ints, multiplier: int, left_shift: int, diff_min: int) -> Ints:
 
 
 def _softmax_row(row: Ints, multiplier: int, left_shift: int, diff_min: int) -> Ints:
+    return np.clip(probabilities(row, multiplier, left_shift, diff_min, bits=8) - 128, -128, 127)
+
+
+def probabilities(row: Ints, multiplier: int, left_shift: int, diff_min: int, bits: int) -> Ints:
+    """Softmax of one row in Q0.bits; what lies below the largest value by more than -diff_min counts as 0."""
     diff = row - row.max()
     counted = diff >= diff_min
     scaled = high_product(np.where(counted, diff, 0) << left_shift, multiplier)
@@ -137,9 +142,7 @@ def _softmax_row(row: Ints, multiplier: int, left_shift: int, diff_min: int) -> 
     total = int(np.where(counted, rounding_shift_right(exps, 12), 0).sum())
     headroom = 32 - total.bit_length()
     scale = reciprocal_of_one_plus((total << headroom) - 2**31)
-    bits = 12 - headroom + 31 - 8
-    y = rounding_shift_right(high_product(exps, scale), bits) - 128
-    return np.where(counted, np.clip(y, -128, 127), -128)
+    return np.where(counted, rounding_shift_right(high_product(exps, scale), 12 - headroom + 31 - bits), 0)
 
 
 def average(total: Ints, count: Ints | int) -> Ints:
@@ -147,3 +150,38 @@ def average(total: Ints, count: Ints | int) -> Ints:
     half = np.asarray(count, np.int64) // 2
     quotient = (np.abs(total) + half) // count
     return np.where(total < 0, -quotient, quotient)
+
+
+# --- layer normalization and gates --------------------------------------------------------------------------------
+
+NORM_BITS = 16  # a normalized value in Q.16
+
+
+def normalized(row: Ints, epsilon: int) -> Ints:
+    """(x - mean) / standard deviation in Q.16. epsilon: in units of n**2 times the square of a step of x."""
+    n = len(row)
+    total = int(row.sum())
+    variance = max(1, n * int((row * row).sum()) - total * total + epsilon)
+    half = (62 - variance.bit_length()) // 2  # the radicand is brought to [2**60, 2**62)
+    root = math.isqrt(variance << 2 * half)
+    inverse = 2**61 // root
+    shift = 61 - NORM_BITS - half
+    return ((n * row - total) * inverse + (1 << (shift - 1))) >> shift
+
+
+GATE_STEP = 7  # bits of a Q3.12 argument between two entries
+SIGMOID = tuple(round(32768 / (1 + math.exp(-k / 32))) for k in range(-256, 257))
+TANH = tuple(max(-32767, min(32767, round(32768 * math.tanh(k / 32)))) for k in range(-256, 257))
+
+
+def gate(x: Ints, table: tuple[int, ...]) -> Ints:
+    """A function of a Q3.12 argument (saturated to [-8, 8)) in Q0.15, by linear interpolation in 512 intervals."""
+    place = np.clip(x, -32768, 32767) + 32768
+    index, part = place >> GATE_STEP, place & ((1 << GATE_STEP) - 1)
+    low, high = np.asarray(table, np.int64)[index], np.asarray(table, np.int64)[index + 1]
+    return low + (((high - low) * part + (1 << (GATE_STEP - 1))) >> GATE_STEP)
+
+
+def product15(a: Ints, b: Ints) -> Ints:
+    """a * b / 2**15, half up."""
+    return (a * b + (1 << 14)) >> 15

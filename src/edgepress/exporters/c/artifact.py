@@ -12,7 +12,9 @@ from edgepress.exporters.c import emit, graph
 from edgepress.exporters.c.cores import CoreTarget
 from edgepress.exporters.c.emit import Source
 from edgepress.exporters.c.graph import Array
+from edgepress.exporters.c.picture import plan_svg
 
+PICTURE = "memory_plan.svg"
 ARITHMETIC = {
     "double": "gemmlowp double rounding, as TensorFlow Lite Micro and CMSIS-NN compute.",
     "single": "One 64-bit product per output, rounded once, half up.",
@@ -38,12 +40,13 @@ class CArtifact:
 
 def write(source: Source, core: CoreTarget, out: Path, golden: list[tuple[Array, Array]], origin: Path) -> CArtifact:
     """Write everything below `out` (made if absent)."""
-    files = _files(source, core, golden, origin)
+    manifest = _manifest(source, core, origin)
+    files = {**_files(source, core, golden, origin), PICTURE: plan_svg(manifest)}
+    manifest["files"] = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
     for name, text in files.items():
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    manifest = _manifest(source, core, origin, files)
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     constants = sum(layer.constant_bytes for layer in source.layers)
     return CArtifact(out, source.prefix, core.name, source.plan.arena, constants, manifest)
@@ -61,7 +64,8 @@ def _files(source: Source, core: CoreTarget, golden: list[tuple[Array, Array]], 
     files |= {f"kernels/{name}": emit.kernel_text(name) for name in emit.kernel_files(source.layers)}
     words = _words(source, core, origin)
     files |= {name: _filled(name, words) for name in ("Makefile", "CMakeLists.txt", "README.md")}
-    files |= {f"example/{name}": _filled(name, words) for name in ("main.c", "link.ld")}
+    files |= {f"example/{name}": _filled(name, words) for name in ("main.c", "link.ld", "mlperf_tiny.c")}
+    files[f"{p}_float.h"] = _filled("float.h", words)
     startup = "startup_riscv.c" if core.riscv else "startup_cortex_m.c"
     return files | {f"example/{name}": _template(name) for name in ("semihosting.h", startup)}
 
@@ -85,8 +89,11 @@ def _words(source: Source, core: CoreTarget, origin: Path) -> dict[str, Any]:
         "target": core.name,
         "input_bytes": x.nbytes,
         "output_bytes": y.nbytes,
-        "input_sizes": ", ".join(str(g.tensor(name).nbytes) for name in g.inputs),
-        "output_sizes": ", ".join(str(g.tensor(name).nbytes) for name in g.outputs),
+        **_border_words(g, "input", g.inputs),
+        **_border_words(g, "output", g.outputs),
+        "numbers": " Token numbers (int32) are written as they are."
+        if any(g.tensor(name).dtype == "int32" for name in g.inputs)
+        else "",
         "input_text": _border_text(x),
         "output_text": _border_text(y),
         "arena": source.plan.arena,
@@ -110,6 +117,16 @@ def _words(source: Source, core: CoreTarget, origin: Path) -> dict[str, Any]:
     }
 
 
+def _border_words(g: graph.Graph, side: str, names: tuple[str, ...]) -> dict[str, str]:
+    """Sizes, scales and zero points of all inputs or outputs, as initialisers."""
+    tensors = [g.tensor(name) for name in names]
+    return {
+        f"{side}_sizes": ", ".join(str(t.nbytes) for t in tensors),
+        f"{side}_scales": ", ".join(emit.float_text(t.scale[0]) for t in tensors),
+        f"{side}_zeros": ", ".join(str(t.zero_point) for t in tensors),
+    }
+
+
 def _border_text(tensor: graph.Tensor) -> str:
     return f"{'x'.join(map(str, tensor.shape))}, scale {tensor.scale[0]:.6g}, zero point {tensor.zero_point}"
 
@@ -122,7 +139,7 @@ def _layer_row(source: Source, index: int) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def _manifest(source: Source, core: CoreTarget, origin: Path, files: dict[str, str]) -> dict[str, Any]:
+def _manifest(source: Source, core: CoreTarget, origin: Path) -> dict[str, Any]:
     plan = source.plan
     return {
         "format": "edgepress-c",
@@ -141,7 +158,6 @@ def _manifest(source: Source, core: CoreTarget, origin: Path, files: dict[str, s
         "layers": [_layer(source, i) for i in range(len(source.layers))],
         "buffers": [{**asdict(buffer), "offset": plan.offsets[buffer.name]} for buffer in plan.buffers],
         "sources": [f"{source.prefix}.c", f"{source.prefix}_weights.c"],
-        "files": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()},
     }
 
 
@@ -150,6 +166,8 @@ def _border(source: Source, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "shape": list(tensor.shape),
+        "dtype": tensor.dtype,
+        "channels_last": name in source.graph.channels_last,
         "scale": tensor.scale[0],
         "zero_point": tensor.zero_point,
         "bytes": tensor.nbytes,

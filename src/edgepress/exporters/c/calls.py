@@ -51,6 +51,7 @@ class Scratch:
 
 
 Argument = In | Out | Scratch | Ref | int
+Field = int | Ref | tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Call:
     header: str
     arguments: tuple[Argument, ...]
     struct: str = ""
-    fields: dict[str, "int | Ref | tuple[int, ...]"] = field(default_factory=dict)
+    fields: dict[str, Field] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

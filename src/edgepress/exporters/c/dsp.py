@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgepress.exporters.c import arithmetic, portable
+from edgepress.exporters.c import arithmetic, portable, portable_parts
 from edgepress.exporters.c import graph as g
 from edgepress.exporters.c.arithmetic import Rounding
-from edgepress.exporters.c.calls import Call, Constant, In, Layer, Out, Overlap, Ref, Scratch, first_reads, pixel_lead
+from edgepress.exporters.c.calls import Call, Constant, Field, In, Layer, Out, Overlap, Scratch, first_reads, pixel_lead
 from edgepress.exporters.c.graph import Array
 
 PIXELS = 4
@@ -46,7 +46,7 @@ def channels_for(graph: g.Graph, op: g.Conv | g.Dense, rounding: Rounding) -> Ch
     weight = graph.constant(op.inputs[1]).astype(np.int64)
     weight = weight.reshape(weight.shape[0], -1)
     bias = portable.folded_bias(graph, op)
-    multiplier, shift = portable.spread(op.rescale, len(bias))
+    multiplier, shift = portable_parts.spread(op.rescale, len(bias))
     reach = 128 * np.abs(weight).sum(axis=1)
     large = np.abs(bias) + reach >= 2**30
     low, high = (arithmetic.multiply(bias + sign * reach, multiplier, -shift, rounding) for sign in (-1, 1))
@@ -84,31 +84,60 @@ def padded(values: Array, multiple: int, axis: int = 0) -> Array:
 
 def conv(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
     """Any ungrouped convolution."""
-    x, weight, y = graph.tensor(op.inputs[0]), graph.constant(op.inputs[1]), graph.tensor(op.output)
     if op.groups != 1:
         return depthwise(graph, op, rounding)
     channels = channels_for(graph, op, rounding)
     packed = pack_pairs(padded(padded(channels.weight, 4, axis=1), 2)) if channels else None
     if channels is None or packed is None:
         return None
+    return _tiled(graph, op, packed.shape[1], _stream(channels, packed, rounding))
+
+
+def _tiled(graph: g.Graph, op: g.Conv, inputs: int, stream: Array, *, four_bits: bool = False) -> Layer:
+    """The layer of a weight stream; inputs: per output, padded to a multiple of four."""
+    x, weight, y = graph.tensor(op.inputs[0]), graph.constant(op.inputs[1]), graph.tensor(op.output)
     kind = _gather(op, x.shape[3], weight.shape[1:3])
-    inputs = packed.shape[1]
     even = -(-y.shape[3] // 2) * 2
     scratch = 2 * PIXELS * inputs + (inputs + OVERREAD if kind == "bytes" else 0)
     if y.size // y.shape[3] % PIXELS or even != y.shape[3]:
         scratch += PIXELS * even  # the last pixels, and odd channels, go by way of scratch
-    call = Call(
-        f"ep_conv_dsp_{kind}",
-        f"ep_conv_dsp_{kind}.h",
-        (In(x.name), Out(y.name), Scratch("uint32_t")),
-        "ep_conv",
-        {name: value for name, value in portable.conv_fields(graph, op).items() if name not in CHANNEL_ARRAYS},
-    )
-    constants = (Constant("weight", "int8_t", _stream(channels, packed, rounding)),)
+    fields = {name: value for name, value in portable.conv_fields(graph, op).items() if name not in CHANNEL_ARRAYS}
+    fields |= {"four_bit": 1} if four_bits else {}
+    arguments = (In(x.name), Out(y.name), Scratch("uint32_t"))
+    call = Call(f"ep_conv_dsp_{kind}", f"ep_conv_dsp_{kind}.h", arguments, "ep_conv", fields)
     lead = pixel_lead(first_reads(op, x.shape, y.shape), y.shape[3], PIXELS, reads_before_writes=True)
-    return Layer(
-        op, (call,), constants, scratch, {x.name: Overlap(lead)}, f"conv 2x4 smlad, {kind}", overread=kind == "bytes"
-    )
+    name = f"conv 2x4 smlad, {kind}" + ", 4-bit weights" * four_bits
+    defines = ("EP_FOUR_BIT 1",) if four_bits else ()
+    constants = (Constant("weight", "int8_t", stream),)
+    overlaps = {x.name: Overlap(lead)}
+    return Layer(op, (call,), constants, scratch, overlaps, name, defines=defines, overread=kind == "bytes")
+
+
+def conv_four_bit(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
+    """An ungrouped convolution with weights of -8..7, two in a byte."""
+    channels = channels_for(graph, op, rounding)
+    if channels is None or op.groups != 1 or not _sixteenfold_fits(channels):
+        return None
+    weight = padded(padded(channels.weight, 4, axis=1), 2)
+    return _tiled(graph, op, weight.shape[1], _stream_four_bit(channels, weight, rounding), four_bits=True)
+
+
+def _sixteenfold_fits(channels: Channels) -> bool:
+    reach = np.abs(channels.bias) + 128 * np.abs(channels.weight).sum(axis=1)
+    return bool(reach.max(initial=0) < 2**27)
+
+
+def _stream_four_bit(channels: Channels, weight: Array, rounding: Rounding) -> Array:
+    """What `ep_dsp_channels4` reads, in order: see ep_conv_dsp4.h."""
+    bias, multiplier, shift = (np.asarray(c.values).reshape(-1, 2) for c in channels.constants(2))
+    shift = shift if rounding == "double" else shift - 1
+    # [pairs, 2 channels, blocks of 4 inputs] -> inputs 0 2 | 1 3, each as a b a b
+    blocks = weight.reshape(len(bias), 2, -1, 4)[..., SXTB16_ORDER].reshape(len(bias), 2, -1, 2, 2)
+    halves = blocks.transpose(0, 2, 3, 4, 1).reshape(len(bias), -1, 2, 4) & 15
+    words = (halves[:, :, 0] | halves[:, :, 1] << 4).astype(np.uint8).view("i1").reshape(len(bias), -1)
+    after = np.stack([multiplier[:, 0], shift[:, 0] + 256 * shift[:, 1], multiplier[:, 1]], axis=1)
+    before = np.ascontiguousarray(16 * bias, "<i4").view("i1")
+    return np.concatenate([before, words, np.ascontiguousarray(after, "<i4").view("i1")], axis=1)
 
 
 CHANNEL_ARRAYS = ("bias", "multiplier", "shift")  # part of the weight stream
@@ -203,7 +232,7 @@ def depthwise(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
     strip, rows = _strip(y.shape[1], op.stride[0], pitch)
     scratch = 2 * rows * pitch + 4 * (y.shape[2] + y.shape[2] % 2)
     fields = portable.conv_fields(graph, op)
-    nested: dict[str, int | Ref | tuple[int, ...]] = {f"conv.{name}": value for name, value in fields.items()}
+    nested: dict[str, Field] = {f"conv.{name}": value for name, value in fields.items()}
     arguments = (In(x.name), Out(y.name), Scratch("uint32_t"))
     call = Call("ep_depthwise_dsp", "ep_depthwise_dsp.h", arguments, "ep_depthwise", {**nested, "strip": strip})
     constants = (Constant("weight", "int8_t", channels.weight), *channels.constants(1))

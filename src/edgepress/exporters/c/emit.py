@@ -135,12 +135,13 @@ def _border_macros(source: Source, macro: str, name: str) -> list[str]:
     tensor = source.graph.tensor(name)
     return [
         f"#define {macro}_BYTES {tensor.nbytes} /* {tensor.name}: {'x'.join(map(str, tensor.shape))} */",
-        f"#define {macro}_SCALE {_float(tensor.scale[0])}",
+        f"#define {macro}_SCALE {float_text(tensor.scale[0])}",
         f"#define {macro}_ZERO_POINT ({tensor.zero_point})",
     ]
 
 
-def _float(value: float) -> str:
+def float_text(value: float) -> str:
+    """A float literal of C."""
     text = f"{np.float32(value):.9g}"
     return text + ("f" if any(mark in text for mark in ".e") else ".0f")
 

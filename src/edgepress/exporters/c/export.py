@@ -14,6 +14,7 @@ from edgepress.exporters.c.artifact import CArtifact
 from edgepress.exporters.c.emit import Source
 from edgepress.exporters.c.graph import Array, Graph
 from edgepress.exporters.c.plan import check, plan_memory
+from edgepress.exporters.c.rewrite import rewritten
 
 READERS = {".onnx": onnx_qdq.read, ".tflite": tflite.read}
 
@@ -25,6 +26,7 @@ class Options:
     Attributes:
         target: a name of `cores.CORES`. name: prefix of all symbols, a C identifier.
         rounding: "double" (TFLM, CMSIS-NN) or "single". specialise: one copy of each kernel per layer: faster, larger.
+        four_bit: layers with weights of four bits (quantized to them) keep two in a byte: half the flash, slower.
         golden: how many golden vectors to write (seeded random inputs unless `golden_inputs` are given, [n, ...] int8).
     """
 
@@ -32,6 +34,7 @@ class Options:
     name: str = "model"
     rounding: Rounding = "double"
     specialise: bool = False
+    four_bit: bool = False
     golden: int = 2
     golden_inputs: Array | None = None
     seed: int = 0
@@ -62,7 +65,8 @@ def export_graph(graph: Graph, source: Path, out: Path, *, options: Options) -> 
     """As `export`, from a graph already read from `source`."""
     core = cores.core_named(options.target)
     _check(options)
-    layers = select.lower(graph, core.isa, options.rounding)
+    graph = rewritten(graph)
+    layers = select.lower(graph, core.isa, options.rounding, four_bit=options.four_bit)
     plan = plan_memory(graph, layers)
     check(graph, layers, plan)
     defines = ["EP_SINGLE_ROUNDING 1"] * (options.rounding == "single") + ["EP_SPECIALISE 1"] * options.specialise
@@ -81,7 +85,7 @@ def _check(options: Options) -> None:
 
 def golden_vectors(graph: Graph, options: Options) -> list[tuple[Array, Array]]:
     """(inputs, outputs) per vector, each concatenated over the graph's inputs or outputs."""
-    sizes = [graph.tensor(name).size for name in graph.inputs]
+    sizes = [graph.tensor(name).nbytes for name in graph.inputs]
     draw = np.random.default_rng(options.seed)
     rows = draw.integers(-128, 128, (options.golden, sum(sizes)))
     if options.golden_inputs is not None:
@@ -90,8 +94,9 @@ def golden_vectors(graph: Graph, options: Options) -> list[tuple[Array, Array]]:
 
 
 def reference(graph: Graph, row: Array, rounding: Rounding = "double") -> Array:
-    """The integer reference's int8 outputs for one flat input row, concatenated."""
-    sizes = [graph.tensor(name).size for name in graph.inputs]
-    parts = np.split(np.asarray(row).reshape(-1), np.cumsum(sizes)[:-1])
-    outputs = interpret.outputs(graph, dict(zip(graph.inputs, parts, strict=True)), rounding)
+    """The integer reference's int8 outputs for one flat input row, concatenated. Token numbers are four bytes each."""
+    tensors = [graph.tensor(name) for name in graph.inputs]
+    parts = np.split(np.asarray(row).reshape(-1), np.cumsum([t.nbytes for t in tensors])[:-1])
+    values = {t.name: p.astype(np.int8).view(t.dtype) for t, p in zip(tensors, parts, strict=True)}
+    outputs = interpret.outputs(graph, values, rounding)
     return np.concatenate([y.reshape(-1) for y in outputs]).astype(np.int8)

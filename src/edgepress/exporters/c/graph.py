@@ -7,7 +7,7 @@ here (multipliers, shifts, tables): scales are kept only to read inputs and outp
 real value = scale * (integer - zero_point)
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -105,12 +105,12 @@ class MatMul(Op):
 
 @dataclass(frozen=True, kw_only=True)
 class Arithmetic(Op):
-    """Element-wise a+b, a-b (both operands rescaled to a common fixed point first) or a*b; b may be broadcast.
+    """Element-wise a+b, a-b, b-a (operands rescaled to a common fixed point first) or a*b; b may be broadcast.
 
-    add/sub: y = output(left(a << left_shift) +- right(b << left_shift)) + zero point. mul: y = output(a * b).
+    add, sub, rsub: y = output(+-left(a << left_shift) +- right(b << left_shift)) + zero point. mul: y = output(a * b).
     """
 
-    kind: Literal["add", "sub", "mul"]
+    kind: Literal["add", "sub", "rsub", "mul"]
     output_rescale: Rescale
     left: Rescale = Rescale((0,), (0,))
     right: Rescale = Rescale((0,), (0,))
@@ -152,6 +152,54 @@ class Softmax(Op):
     multiplier: int
     left_shift: int
     diff_min: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerNorm(Op):
+    """Normalization of each row (last axis) to mean 0 and variance 1, then times gamma plus beta.
+
+    inputs: x [...,N], gamma [N] and beta [N] (int32, in steps of y * 2**-bits). With n x - sum(x) = d and
+    variance = n sum(x**2) - sum(x)**2 + epsilon, all exact: y = gamma * d / sqrt(variance) + beta.
+    """
+
+    bits: int
+    epsilon: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention(Op):
+    """softmax(q k^T * factor + mask) v: q [...,M,D], k [...,N,D], v [...,N,E] -> [...,M,E]; nothing is stored between.
+
+    multiplier, left_shift, diff_min: from products to Q5.26, as in `Softmax`; probabilities are Q0.15.
+    causal: row i sees columns 0..i only.
+    """
+
+    multiplier: int
+    left_shift: int
+    diff_min: int
+    rescale: Rescale
+    causal: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recurrent(Op):
+    """One direction of an LSTM or a GRU (its reset gate behind the product): x [1,T,I] -> states [1,T,H].
+
+    inputs: x, weight [G H, I], recurrent [G H, H], bias [G H] and recurrent_bias [G H] on the two accumulators' grids.
+    Gates in ONNX order: LSTM input, output, forget, cell; GRU update, reset, new. Gate sums are Q3.12, gates and hidden
+    states Q0.15, cell states Q16.15. `from_input` and `from_state` bring the accumulators to Q3.12.
+    """
+
+    kind: Literal["lstm", "gru"]
+    from_input: Rescale
+    from_state: Rescale
+    output_rescale: Rescale
+    reverse: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedding(Op):
+    """Rows of a table: inputs: numbers [1,T] (int32), table [V,W] -> [1,T,W]. Numbers outside meet the nearest row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,9 +247,9 @@ class Resize(Op):
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Operators in order, tensors by name; inputs and outputs are int8 activations.
+    """Operators in order, tensors by name; inputs are int8 activations or int32 numbers, outputs int8 activations.
 
-    source: what it was made from. rounding: which integer arithmetic defines the result (see `arithmetic`).
+    channels_last: inputs that the source model takes with channels first, and the graph with channels last.
     """
 
     name: str
@@ -209,7 +257,7 @@ class Graph:
     ops: tuple[Op, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    notes: tuple[str, ...] = field(default=())
+    channels_last: tuple[str, ...] = ()
 
     def tensor(self, name: str) -> Tensor:
         return self.tensors[name]
@@ -235,6 +283,28 @@ def macs(graph: Graph, op: Op) -> int:
         return out * graph.tensor(op.inputs[1]).shape[1]
     if isinstance(op, MatMul):
         return out * graph.tensor(op.inputs[0]).shape[-1]
+    if isinstance(op, Attention):
+        rows, width = graph.tensor(op.inputs[0]).size, graph.tensor(op.inputs[2]).shape[-1]
+        return graph.tensor(op.inputs[1]).shape[-2] * (rows + rows // graph.tensor(op.inputs[0]).shape[-1] * width)
+    if isinstance(op, Recurrent):
+        steps = graph.tensor(op.inputs[0]).shape[1]
+        return steps * sum(graph.tensor(name).size for name in op.inputs[1:3])
     if isinstance(op, ConvTranspose):
         return graph.tensor(op.inputs[0]).size * int(np.prod(graph.tensor(op.inputs[1]).shape[:3]))
     return 0
+
+
+def view_offset(graph: Graph, op: Op) -> int | None:
+    """Bytes from the start of the input to the output if that is a stretch of it (reshape, some slices), else None."""
+    if isinstance(op, Reshape):
+        return 0
+    if not isinstance(op, Slice) or graph.tensor(op.inputs[0]).data is not None:
+        return None
+    x, y = graph.tensor(op.inputs[0]).shape, graph.tensor(op.output).shape
+    cut = [axis for axis in range(len(x)) if x[axis] != y[axis]]
+    if any(step != 1 for axis, step in enumerate(op.step) if y[axis] > 1):
+        return None
+    if cut and any(y[axis] != 1 for axis in range(cut[-1])):
+        return None  # several stretches: an axis before the last one cut has more than one element left
+    strides = [int(np.prod(x[axis + 1 :], dtype=np.int64)) for axis in range(len(x))]
+    return sum(start * stride for start, stride in zip(op.start, strides, strict=True))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgepress.exporters.c import arithmetic
+from edgepress.exporters.c import arithmetic, interpret_sequences
 from edgepress.exporters.c import graph as g
 from edgepress.exporters.c.arithmetic import Ints, Rounding
 
@@ -117,7 +117,7 @@ def _arithmetic(graph: g.Graph, op: g.Arithmetic, values: Values, rounding: Roun
     else:
         left = arithmetic.rescale(a << op.left_shift, op.left, rounding)
         right = arithmetic.rescale(b << op.left_shift, op.right, rounding)
-        total = left + right if op.kind == "add" else left - right
+        total = (-left if op.kind == "rsub" else left) + (-right if op.kind == "sub" else right)
     return _finish(graph, op, total, op.output_rescale, rounding)
 
 
@@ -158,7 +158,8 @@ def _transpose(graph: g.Graph, op: g.Transpose, values: Values, rounding: Roundi
 
 
 def _concat(graph: g.Graph, op: g.Concat, values: Values, rounding: Rounding) -> Ints:
-    return np.concatenate([values[name] for name in op.inputs], axis=op.axis)
+    parts = [values[n] if n in values else graph.constant(n).astype(np.int64) for n in op.inputs]
+    return np.concatenate(parts, axis=op.axis)
 
 
 def _slice(graph: g.Graph, op: g.Slice, values: Values, rounding: Rounding) -> Ints:
@@ -185,6 +186,10 @@ _RULES: dict[type[g.Op], Callable[..., Ints]] = {
     g.Mean: _mean,
     g.Lookup: _lookup,
     g.Softmax: _softmax,
+    g.LayerNorm: interpret_sequences.layer_norm,
+    g.Attention: interpret_sequences.attention,
+    g.Recurrent: interpret_sequences.recurrent,
+    g.Embedding: interpret_sequences.embedding,
     g.Reshape: _reshape,
     g.Transpose: _transpose,
     g.Concat: _concat,

@@ -69,7 +69,7 @@ def add(graph: g.Graph, op: g.Arithmetic, rounding: Rounding) -> Layer | None:
     least = 0 if rounding == "double" else 2
     shifts = [-factor.shift[0] for factor in (op.left, op.right, op.output_rescale)]
     whole = all(graph.tensor(name).size == graph.tensor(op.output).size for name in op.inputs)
-    if op.kind == "mul" or not whole or min(shifts) < least:
+    if op.kind in ("mul", "rsub") or not whole or min(shifts) < least:
         return None
     arguments = tuple(a for a in layer.calls[0].arguments if not isinstance(a, Scratch))
     call = Call("ep_add_mve", "ep_add_mve.h", arguments, "ep_add", layer.calls[0].fields)

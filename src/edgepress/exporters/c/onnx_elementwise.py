@@ -5,68 +5,12 @@ from collections.abc import Callable
 import numpy as np
 
 from edgepress.exporters.c import graph as g
-from edgepress.exporters.c import onnx_reader
+from edgepress.exporters.c import onnx_lazy, onnx_reader
 from edgepress.exporters.c.arithmetic import rescale_of
 from edgepress.exporters.c.onnx_reader import IMAGE, PLAIN, Model, Node, Value
-from edgepress.exporters.c.tables import FUNCTIONS, Reals, lookup_table
 from edgepress.exporters.c.tflite import add_factors, softmax_factors
 
 Converter = Callable[[Model, Node], None]
-
-
-def table(
-    model: Model, node: Node, value: Value, function: str | Callable[[Reals], Reals], name: str, scale: float, zero: int
-) -> None:
-    x = model.tensor(value)
-    layout = IMAGE if value.layout == IMAGE else PLAIN
-    value = value if layout == IMAGE else onnx_reader.as_plain(model, value)
-    x = model.tensor(value)
-    y = onnx_reader.result(model, name, value.shape, layout, scale, zero)
-    label = function if isinstance(function, str) else node.kind.lower()
-    table = lookup_table(function, x, y)
-    model.ops.append(g.Lookup(name=node.name or name, inputs=(x.name,), output=y.name, function=label, table=table))
-
-
-def _unary(function: str) -> Converter:
-    def convert(model: Model, node: Node) -> None:
-        end = onnx_reader.required_ending(model, node)
-
-        def limited(x: Reals) -> Reals:
-            return np.clip(FUNCTIONS[function](x), end.low, end.high)
-
-        table(model, node, model.value(node, 0), limited, end.name, end.scale, end.zero_point)
-
-    return convert
-
-
-def _clip(model: Model, node: Node) -> None:
-    low, high = onnx_reader.limits(model, node)
-    end = onnx_reader.required_ending(model, node)
-
-    def limited(x: Reals) -> Reals:
-        return np.clip(x, max(low, end.low), min(high, end.high))
-
-    table(model, node, model.value(node, 0), limited, end.name, end.scale, end.zero_point)
-
-
-def _leaky_relu(model: Model, node: Node) -> None:
-    slope = float(node.attributes.get("alpha", 0.01))
-    end = onnx_reader.required_ending(model, node)
-
-    def leaky(x: Reals) -> Reals:
-        return np.clip(np.where(x < 0, slope * x, x), end.low, end.high)
-
-    table(model, node, model.value(node, 0), leaky, end.name, end.scale, end.zero_point)
-
-
-def _hard_sigmoid(model: Model, node: Node) -> None:
-    alpha, beta = float(node.attributes.get("alpha", 0.2)), float(node.attributes.get("beta", 0.5))
-    end = onnx_reader.required_ending(model, node)
-
-    def hard(x: Reals) -> Reals:
-        return np.clip(alpha * x + beta, 0.0, 1.0)
-
-    table(model, node, model.value(node, 0), hard, end.name, end.scale, end.zero_point)
 
 
 def _binary(kind: str) -> Converter:
@@ -77,12 +21,11 @@ def _binary(kind: str) -> Converter:
             operands = [_broadcast_image(model, v, rank) for v in operands]
         else:
             operands = [onnx_reader.as_plain(model, v) for v in operands]
-        first = model.tensor(operands[0])
+        first, turned = model.tensor(operands[0]), kind
         if first.data is not None or first.size < model.tensor(operands[1]).size:
-            if kind == "sub":
-                raise model.refuse(node, "the smaller operand is subtracted from", "the larger operand first")
             operands.reverse()
-        _arithmetic(model, node, kind, operands)
+            turned = "rsub" if kind == "sub" else kind
+        _arithmetic(model, node, turned, operands)
 
     return convert
 
@@ -154,26 +97,67 @@ def _softmax(model: Model, node: Node) -> None:
     factors = softmax_factors(x.scale[0])
     model.ops.append(g.Softmax(name=node.name or name, inputs=(x.name,), output=y.name, **factors))
     if not fixed:
-        table(model, node, model.values[name], "identity", end.name, end.scale, end.zero_point)
+        held = model.values[name]
+        reals = np.clip((np.arange(-128, 128) + 128) / 256, end.low, end.high)
+        onnx_lazy.write(
+            model, onnx_lazy.Chain(held, reals, ""), end.name, end.scale, end.zero_point, f"{node.name}:scale"
+        )
+
+
+def _divide(model: Model, node: Node) -> None:
+    """By a constant only: a product with its reciprocals."""
+    reals = model.reals(node, 1)
+    if not np.all(reals):
+        raise model.refuse(node, "a division by 0", "a constant without zeros")
+    name = f"{node.inputs[1]}:reciprocal"
+    model.constants[name] = 1 / reals
+    product = Node("Mul", node.name, [node.inputs[0], name], node.outputs, node.attributes)
+    _binary("mul")(model, product)
+
+
+def _batch_norm(model: Model, node: Node) -> None:
+    """gamma (x - mean) / sqrt(variance + epsilon) + beta per channel: a 1x1 depthwise convolution, weights +-127."""
+    gamma, beta, mean, variance = (model.reals(node, i) for i in range(1, 5))
+    slope = gamma / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
+    offset = beta - mean * slope
+    value = model.value(node, 0)
+    flat = len(value.shape) == 2
+    if flat:  # [N, C]: an image of one pixel
+        plain = onnx_reader.as_plain(model, value)
+        held = onnx_reader.alias(model, model.tensor(plain), (1, 1, 1, value.shape[1]))
+        value = Value(held.name, (1, value.shape[1], 1, 1), IMAGE)
+    value = onnx_reader.as_image(model, value)
+    x, end = model.tensor(value), onnx_reader.required_ending(model, node)
+    scales = np.maximum(np.abs(slope) / 127, np.abs(offset) / x.scale[0] / 2.0**29)
+    scales = np.where(scales == 0, 1.0, scales)
+    shape = (value.shape[0], value.shape[1]) if flat else value.shape
+    y = onnx_reader.result(model, end.name, shape, PLAIN if flat else IMAGE, end.scale, end.zero_point)
+    out = model.add(g.Tensor(f"{end.name}:image", x.shape, "int8", y.scale, y.zero_point)) if flat else y
+    weight = np.rint(slope / scales).astype(np.int8).reshape(-1, 1, 1, 1)
+    bias = np.rint(offset / (scales * x.scale[0])).astype(np.int32)
+    names = (
+        model.add(g.Tensor(f"{end.name}:slope", weight.shape, "int8", data=weight)).name,
+        model.add(g.Tensor(f"{end.name}:offset", bias.shape, "int32", data=bias)).name,
+    )
+    model.ops.append(
+        g.Conv(
+            name=node.name or end.name,
+            inputs=(x.name, *names),
+            output=out.name,
+            rescale=rescale_of(*(scales * x.scale[0] / end.scale)),
+            groups=len(slope),
+            clamp=end.clamp(),
+        )
+    )
+    if flat:
+        model.ops.append(g.Reshape(name=f"{node.name}:flat", inputs=(out.name,), output=y.name))
 
 
 CONVERTERS: dict[str, Converter] = {
     "Add": _binary("add"),
     "Sub": _binary("sub"),
     "Mul": _binary("mul"),
-    "Relu": _unary("relu"),
-    "Sigmoid": _unary("sigmoid"),
-    "Tanh": _unary("tanh"),
-    "HardSwish": _unary("hard_swish"),
-    "Gelu": _unary("gelu"),
-    "Softplus": _unary("softplus"),
-    "Elu": _unary("elu"),
-    "Abs": _unary("abs"),
-    "Neg": _unary("negate"),
-    "Exp": _unary("exp"),
-    "Sqrt": _unary("sqrt"),
-    "HardSigmoid": _hard_sigmoid,
-    "LeakyRelu": _leaky_relu,
-    "Clip": _clip,
+    "Div": _divide,
+    "BatchNormalization": _batch_norm,
     "Softmax": _softmax,
 }

@@ -99,6 +99,10 @@ def _transpose(model: Model, node: Node) -> None:
     x = model.tensor(value)
     perm = tuple(int(p) for p in node.attributes.get("perm", range(len(value.shape))[::-1]))
     shape = tuple(value.shape[p] for p in perm)
+    wide = [p for p in perm if value.shape[p] != 1]
+    if wide == sorted(wide):  # only axes of one element change places
+        reshaped(model, node, value, shape)
+        return
 
     def emit(name: str) -> None:
         y = onnx_reader.result(model, name, shape, PLAIN, x.scale[0], x.zero_point)
@@ -119,7 +123,7 @@ def _settled(model: Model, value: Value) -> Value:
 
 
 def _concat(model: Model, node: Node) -> None:
-    values = [model.value(node, i) for i in range(len(node.inputs))]
+    values = [_joined(model, node, i) for i in range(len(node.inputs))]
     image = all(v.layout == IMAGE for v in values)
     values = values if image else [onnx_reader.as_plain(model, v) for v in values]
     end = onnx_reader.required_ending(model, node)
@@ -133,10 +137,23 @@ def _concat(model: Model, node: Node) -> None:
     model.ops.append(g.Concat(name=node.name or end.name, inputs=names, output=y.name, axis=held))
 
 
+def _joined(model: Model, node: Node, position: int) -> Value:
+    """An operand; a float constant is kept as real numbers until the result's scale is known."""
+    name = node.inputs[position]
+    data = model.constants.get(name)
+    if name in model.values or data is None:
+        return model.value(node, position)
+    model.add(g.Tensor(f"{name}:real", data.shape, "int8", (1.0,), 0, np.asarray(data, np.float64)))
+    return Value(f"{name}:real", data.shape)
+
+
 def _rescaled(model: Model, node: Node, value: Value, scale: float, zero: int) -> str:
     x = model.tensor(value)
     if x.data is not None:
-        raise model.refuse(node, f"constant input {x.name}", "computed inputs")
+        reals = (x.data.astype(np.float64) - x.zero_point) * np.asarray(x.scale)
+        codes = np.clip(np.rint(reals / scale) + zero, -128, 127).astype(np.int8)
+        name = f"{x.name}:for:{node.outputs[0]}"
+        return model.add(g.Tensor(name, x.shape, "int8", (scale,), zero, codes)).name
     if (x.scale, x.zero_point) == ((scale,), zero):
         return x.name
     y = model.add(g.Tensor(f"{x.name}:for:{node.outputs[0]}", x.shape, "int8", (scale,), zero))
@@ -192,6 +209,21 @@ def _split(model: Model, node: Node) -> None:
         bounds = {axis: (at, 1, int(size))}
         finish(model, part, x, _slice_writer(model, part, value, bounds, x))
         at += int(size)
+
+
+def select(model: Model, node: Node, index: int, *, keep: bool) -> None:
+    """One index of an axis; `keep`: the axis stays, with one element."""
+    value = _settled(model, model.value(node, 0))
+    x = model.tensor(value)
+    axis = int(node.attributes.get("axis", 0)) % len(value.shape)
+    bounds = {axis: (index % value.shape[axis], 1, 1)}
+    shape = tuple(n for i, n in enumerate(value.shape) if i != axis)
+    if keep:
+        finish(model, node, x, _slice_writer(model, node, value, bounds, x))
+        return
+    picked = f"{node.outputs[0]}:picked"
+    _emit_slice(model, node, value, bounds, picked, x.scale[0], x.zero_point)
+    reshaped(model, node, model.values[picked], shape)
 
 
 def _slice_writer(

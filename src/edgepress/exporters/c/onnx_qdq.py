@@ -6,13 +6,14 @@ float scales, so outputs may differ from its by a few integers (a measured figur
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from edgepress.errors import UserError
 from edgepress.exporters.c import graph as g
-from edgepress.exporters.c import onnx_elementwise, onnx_moves, onnx_reader
+from edgepress.exporters.c import onnx_attention, onnx_elementwise, onnx_lazy, onnx_moves, onnx_reader, onnx_sequences
 from edgepress.exporters.c.arithmetic import rescale_of
 from edgepress.exporters.c.onnx_reader import IMAGE, PLAIN, Model, Node, Value
 
@@ -26,13 +27,21 @@ def read(path: Path) -> g.Graph:
         if id(node) not in model.done:
             _convert(model, node)
     outputs = tuple(_output(model, name) for name in model.outputs)
-    return _pruned(g.Graph(path.stem, model.tensors, tuple(model.ops), tuple(model.graph_inputs), outputs))
+    inputs = tuple(model.graph_inputs[name] for name in model.inputs if name in model.graph_inputs)
+    images = tuple(name for name in inputs if name in model.values and model.values[name].layout == IMAGE)
+    return _pruned(g.Graph(path.stem, model.tensors, tuple(model.ops), inputs, outputs, channels_last=images))
 
 
 def _convert(model: Model, node: Node) -> None:
+    if node.kind in ("Mul", "MatMul") and onnx_attention.take(model, node):
+        return
+    if onnx_lazy.follow(model, node):
+        return
     rule = _CONVERTERS.get(node.kind)
     if rule is None:
-        raise model.refuse(node, f"operator {node.kind}", "one of " + ", ".join(sorted(_CONVERTERS)))
+        raise model.refuse(
+            node, f"operator {node.kind}", "one of " + ", ".join(sorted({*_CONVERTERS, *onnx_lazy.UNARY}))
+        )
     rule(model, node)
 
 
@@ -57,7 +66,7 @@ def _pruned(graph: g.Graph) -> g.Graph:
             needed |= set(op.inputs)
             kept.append(op)
     tensors = {name: tensor for name, tensor in graph.tensors.items() if name in needed or name in graph.inputs}
-    return g.Graph(graph.name, tensors, tuple(reversed(kept)), graph.inputs, graph.outputs)
+    return replace(graph, tensors=tensors, ops=tuple(reversed(kept)))
 
 
 # --- borders ------------------------------------------------------------------------------------------------------
@@ -68,32 +77,41 @@ def _quantize(model: Model, node: Node) -> None:
     name = node.inputs[0]
     scale, zero = onnx_reader.activation_parameters(model, node)
     if name in model.inputs:
-        _graph_input(model, node.outputs[0], model.shapes[name], scale, zero)
+        _graph_input(model, name, node.outputs[0], scale, zero)
+        return
+    label = node.name or node.outputs[0]
+    if name in model.chains:
+        onnx_lazy.write(model, model.chains[name], node.outputs[0], scale, zero, label)
         return
     value = model.value(node, 0)
     source = model.tensor(value)
     if (source.scale, source.zero_point) == ((scale,), zero):
         model.values[node.outputs[0]] = value
         return
-    onnx_elementwise.table(model, node, value, "identity", node.outputs[0], scale, zero)
+    reals = (np.arange(-128, 128) - source.zero_point) * source.scale[0]
+    onnx_lazy.write(model, onnx_lazy.Chain(value, reals, ""), node.outputs[0], scale, zero, label)
 
 
-def _graph_input(model: Model, name: str, shape: tuple[int, ...], scale: float, zero: int) -> None:
+def _graph_input(model: Model, source: str, name: str, scale: float, zero: int) -> None:
+    shape = model.shapes[source]
     if not shape or 0 in shape:
         raise UserError(
             f"{model.path.name}: input {name} has free dimensions", found=str(shape), expected="fixed sizes"
         )
     layout = IMAGE if len(shape) in (3, 4) and _feeds_image(model, name) else PLAIN
     onnx_reader.result(model, name, shape, layout, scale, zero)
-    model.graph_inputs.append(name)
+    model.graph_inputs[source] = name
+
+
+_ANY_ORDER = {"DequantizeLinear", "QuantizeLinear", "Pad", "Add", "Sub", "Mul", "BatchNormalization", *onnx_lazy.UNARY}
 
 
 def _feeds_image(model: Model, name: str) -> bool:
-    """Does the first operator behind a quantized input want an image?"""
+    """Does an operator behind a quantized input want an image, before anything that cares for the order of axes?"""
     users = model.consumers.get(name, [])
     if any(node.kind in onnx_reader.IMAGE_OPS for node in users):
         return True
-    return any(_feeds_image(model, node.outputs[0]) for node in users if node.kind == "DequantizeLinear")
+    return any(_feeds_image(model, node.outputs[0]) for node in users if node.kind in _ANY_ORDER)
 
 
 def _dequantize(model: Model, node: Node) -> None:
@@ -103,7 +121,7 @@ def _dequantize(model: Model, node: Node) -> None:
         model.values[node.outputs[0]] = onnx_reader.constant_value(model, node, data)
         return
     if name not in model.values and name in model.inputs:
-        _graph_input(model, name, model.shapes[name], *onnx_reader.activation_parameters(model, node))
+        _graph_input(model, name, name, *onnx_reader.activation_parameters(model, node))
     model.values[node.outputs[0]] = model.value(node, 0)
 
 
@@ -413,5 +431,6 @@ _CONVERTERS: dict[str, Converter] = {
     "GlobalMaxPool": _global_max,
     "ReduceMean": _reduce_mean,
     **onnx_elementwise.CONVERTERS,
+    **onnx_sequences.CONVERTERS,
     **onnx_moves.CONVERTERS,
 }

@@ -19,6 +19,8 @@ from edgepress.exporters.c.graph import Array
 PLAIN, IMAGE, FLAT_IMAGE = "plain", "image", "flat image"
 IMAGE_OPS = {"Conv", "ConvTranspose", "AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool", "Resize"}
 CLAMPS = {"Relu", "Clip"}
+# What only moves values: a quantization behind it may as well stand before it.
+MOVES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout", "Slice", "Gather"}
 MIN_OPSET = 13
 
 
@@ -63,8 +65,10 @@ class Model:
     values: dict[str, Value] = field(default_factory=dict)
     tensors: dict[str, g.Tensor] = field(default_factory=dict)
     ops: list[g.Op] = field(default_factory=list)
-    graph_inputs: list[str] = field(default_factory=list)
+    graph_inputs: dict[str, str] = field(default_factory=dict)  # ONNX input -> tensor
     done: set[int] = field(default_factory=set)
+    chains: dict[str, Any] = field(default_factory=dict)  # see onnx_lazy
+    makers: dict[str, Node] = field(default_factory=dict)
 
     def refuse(self, node: Node, found: str, expected: str, fix: str = "") -> UserError:
         """The error for a node that has no integer form."""
@@ -88,6 +92,21 @@ class Model:
         if position >= len(node.inputs) or not node.inputs[position]:
             return None
         return self.constants.get(node.inputs[position])
+
+    def reals(self, node: Node, position: int) -> Array:
+        """A constant input as real numbers, quantized or not. Raises UserError if it is computed."""
+        data, value = self.constant(node, position), self.values.get(node.inputs[position])
+        if data is not None:
+            return np.asarray(data, np.float64)
+        tensor = self.tensor(value) if value else None
+        if tensor is None or tensor.data is None:
+            raise self.refuse(node, f"input {node.inputs[position]} is computed", "a constant")
+        scale = np.asarray(tensor.scale).reshape(-1, *[1] * (tensor.data.ndim - 1))
+        return np.asarray((tensor.data.astype(np.float64) - tensor.zero_point) * scale)
+
+    def maker(self, name: str) -> Node | None:
+        """The node that computes a value."""
+        return self.makers.get(name)
 
     def add(self, tensor: g.Tensor) -> g.Tensor:
         self.tensors[tensor.name] = tensor
@@ -131,29 +150,22 @@ def _fix_batch(proto: Any) -> None:
 def _index(path: Path, proto: Any) -> Model:
     from onnx import helper, numpy_helper
 
+    from edgepress.exporters.c.onnx_fold import fold
+
     graph = proto.graph
+    shapes = {entry.name: _shape(entry) for entry in [*graph.input, *graph.value_info, *graph.output]}
     constants = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
     nodes = []
-    for raw in graph.node:
+    for raw in fold(list(graph.node), constants, shapes):
         attributes = {a.name: helper.get_attribute_value(a) for a in raw.attribute}
-        node = Node(raw.op_type, raw.name, list(raw.input), list(raw.output), attributes)
-        if node.kind == "Constant":
-            constants[node.outputs[0]] = _constant_value(node, numpy_helper)
-        else:
-            nodes.append(node)
-    shapes = {entry.name: _shape(entry) for entry in [*graph.input, *graph.value_info, *graph.output]}
+        nodes.append(Node(raw.op_type, raw.name, list(raw.input), list(raw.output), attributes))
     inputs = [entry.name for entry in graph.input if entry.name not in constants]
     model = Model(path, nodes, constants, shapes, inputs, [entry.name for entry in graph.output])
     for node in nodes:
+        model.makers |= dict.fromkeys(node.outputs, node)
         for name in node.inputs:
             model.consumers.setdefault(name, []).append(node)
     return model
-
-
-def _constant_value(node: Node, numpy_helper: Any) -> Array:
-    if "value" in node.attributes:
-        return numpy_helper.to_array(node.attributes["value"])
-    return np.asarray(next(iter(node.attributes.values())))
 
 
 def _shape(entry: Any) -> tuple[int, ...]:
@@ -225,8 +237,13 @@ class Ending:
 
 
 def ending(model: Model, node: Node) -> Ending | None:
-    """Follow ReLU and Clip to the QuantizeLinear behind a node, marking them done. None if there is none."""
-    low, high, current, passed = -np.inf, np.inf, node, []
+    """Follow ReLU and Clip to the QuantizeLinear behind a node, marking them done. None if there is none.
+
+    Nodes that only move values may stand between: the quantization's scale and the limits are then taken in front of
+    them, limits behind them have nothing left to do, and moves and quantization are left to be visited.
+    """
+    low, high, current, passed, moved = -np.inf, np.inf, node, list[Node](), False
+    late = list[Node]()
     while True:
         following = model.consumers.get(current.outputs[0], [])
         if len(following) != 1 or current.outputs[0] in model.outputs:
@@ -234,13 +251,32 @@ def ending(model: Model, node: Node) -> Ending | None:
         current = following[0]
         if current.kind == "QuantizeLinear":
             break
-        if current.kind not in CLAMPS:
+        moved = moved or current.kind in MOVES
+        if current.kind in CLAMPS:
+            bounds = limits(model, current)
+            low, high = max(low, bounds[0]), min(high, bounds[1])
+            (late if moved else passed).append(current)
+        elif current.kind not in MOVES:
             return None
-        bounds = limits(model, current)
-        low, high = max(low, bounds[0]), min(high, bounds[1])
-        passed.append(current)
-    model.done |= {id(n) for n in (*passed, current)}
-    return Ending(current.outputs[0], *activation_parameters(model, current), low, high)
+    model.done |= {id(n) for n in (passed if moved else [*passed, current])}
+    for clamp in late:
+        clamp.kind = "Identity"
+    name = (passed[-1] if passed else node).outputs[0] if moved else current.outputs[0]
+    return Ending(name, *activation_parameters(model, current), low, high)
+
+
+def clamp_by_table(model: Model, node: Node, end: Ending, y: g.Tensor) -> None:
+    """Put the limits of an ending behind an operator that has none of its own."""
+    low, high = end.clamp()
+    if (low, high) == g.FULL_RANGE:
+        return
+    table = tuple(int(code) for code in np.clip(np.arange(-128, 128), low, high))
+    limited = model.add(g.Tensor(f"{y.name}:limited", y.shape, "int8", y.scale, y.zero_point))
+    held = model.values[end.name]
+    model.values[end.name] = Value(limited.name, held.shape, held.layout, held.image)
+    model.ops.append(
+        g.Lookup(name=f"{node.name}:limits", inputs=(y.name,), output=limited.name, function="clip", table=table)
+    )
 
 
 def limits(model: Model, node: Node) -> tuple[float, float]:
@@ -305,8 +341,8 @@ def as_image(model: Model, value: Value) -> Value:
     wide = value.shape if len(value.shape) == 4 else (value.shape[0], value.shape[1], 1, value.shape[2])
     held = image_shape(value.shape)
     if wide[1] == 1 or wide[2] * wide[3] == 1:
-        return Value(_alias(model, source, held).name, value.shape, IMAGE)
-    four = source if len(value.shape) == 4 else _alias(model, source, wide)
+        return Value(alias(model, source, held).name, value.shape, IMAGE)
+    four = source if len(value.shape) == 4 else alias(model, source, wide)
     return Value(_transposed(model, four, (0, 2, 3, 1)).name, value.shape, IMAGE)
 
 
@@ -318,13 +354,13 @@ def as_plain(model: Model, value: Value) -> Value:
     image = value.image or value.shape
     wide = image if len(image) == 4 else (image[0], image[1], 1, image[2])
     if value.layout == FLAT_IMAGE:
-        source = _alias(model, source, image_shape(image))
+        source = alias(model, source, image_shape(image))
     if wide[1] > 1 and wide[2] * wide[3] > 1:
         source = _transposed(model, source, (0, 3, 1, 2))
-    return Value(_alias(model, source, value.shape).name, value.shape, PLAIN)
+    return Value(alias(model, source, value.shape).name, value.shape, PLAIN)
 
 
-def _alias(model: Model, source: g.Tensor, shape: tuple[int, ...]) -> g.Tensor:
+def alias(model: Model, source: g.Tensor, shape: tuple[int, ...]) -> g.Tensor:
     """`source` under another shape."""
     if source.shape == shape:
         return source

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgepress.exporters.c.calls import Layer, Overlap
-from edgepress.exporters.c.graph import Graph, Reshape
+from edgepress.exporters.c.graph import Graph, view_offset
 
 ALIGNMENT = 4
 TRIALS = 3000
@@ -56,17 +56,28 @@ def plan_memory(graph: Graph, layers: Sequence[Layer]) -> MemoryPlan:
     bound = _lower_bound(buffers, overlaps)
     placed = _search(buffers, overlaps, bound)
     alone = _search(buffers, {}, _lower_bound(buffers, {}))
-    offsets = {name: placed[root] for name, root in roots.items()}
+    starts = _starts(graph)
+    offsets = {name: placed[root] + starts[name] for name, root in roots.items()}
     offsets |= {name: at for name, at in placed.items() if name.startswith("scratch:")}
     return MemoryPlan(tuple(buffers), offsets, _height(buffers, placed), bound, _height(buffers, alone))
 
 
 def _roots(graph: Graph) -> dict[str, str]:
-    """Tensor -> the tensor whose memory it shares (reshapes are aliases)."""
+    """Tensor -> the tensor whose memory it shares (reshapes and slices of one stretch)."""
     roots = {name: name for name in graph.inputs}
     for op in graph.ops:
-        roots[op.output] = roots[op.inputs[0]] if isinstance(op, Reshape) else op.output
+        shared = view_offset(graph, op) is not None and op.inputs[0] in roots
+        roots[op.output] = roots[op.inputs[0]] if shared else op.output
     return roots
+
+
+def _starts(graph: Graph) -> dict[str, int]:
+    """Tensor -> where it begins in its root, bytes."""
+    starts = dict.fromkeys(graph.inputs, 0)
+    for op in graph.ops:
+        offset = view_offset(graph, op)
+        starts[op.output] = 0 if offset is None else starts.get(op.inputs[0], 0) + offset
+    return starts
 
 
 def _buffers(graph: Graph, layers: Sequence[Layer], roots: dict[str, str]) -> list[Buffer]:
@@ -91,10 +102,14 @@ Overlaps = dict[tuple[str, str], Overlap]
 
 def _overlaps(graph: Graph, layers: Sequence[Layer], roots: dict[str, str], buffers: dict[str, Buffer]) -> Overlaps:
     found: Overlaps = {}
+    starts = _starts(graph)
     for step, layer in enumerate(layers):
         out = roots[layer.op.output]
+        read = [roots[name] for name in dict.fromkeys(graph.activations(layer.op))]
         for name, overlap in layer.overlaps.items():
             source = roots.get(name, name)
+            if starts[name] or read.count(source) > 1:
+                continue  # not the start of its root, or other parts of that are read too
             if source != out and buffers[source].last == step and buffers[out].first == step:
                 found[out, source] = Overlap(align(overlap.lead), overlap.modulus)
     return found

@@ -6,8 +6,22 @@ import numpy as np
 
 from edgepress.errors import UserError
 from edgepress.exporters.c import graph as g
-from edgepress.exporters.c.calls import Call, Constant, In, Layer, Out, Overlap, Ref, Scratch, first_reads, pixel_lead
+from edgepress.exporters.c import portable_sequences
+from edgepress.exporters.c.calls import (
+    Call,
+    Constant,
+    Field,
+    In,
+    Layer,
+    Out,
+    Overlap,
+    Ref,
+    Scratch,
+    first_reads,
+    pixel_lead,
+)
 from edgepress.exporters.c.graph import Array
+from edgepress.exporters.c.portable_parts import folded, single, spread
 
 ADD_TABLES = 2 * 256 * 4
 AXES = 5  # of ep_move
@@ -18,27 +32,10 @@ def lower(graph: g.Graph, op: g.Op) -> Layer:
     return _RULES[type(op)](graph, op)
 
 
-def spread(factor: g.Rescale, channels: int) -> tuple[Array, Array]:
-    """(multiplier, right shift) per channel. A factor of zero keeps a right shift, so that fast paths may take it."""
-    multiplier = np.resize(np.asarray(factor.multiplier, np.int64), channels)
-    shift = np.resize(-np.asarray(factor.shift, np.int64), channels)
-    return multiplier, np.where(multiplier == 0, np.maximum(shift, 2), shift)
-
-
 def folded_bias(graph: g.Graph, op: g.Conv | g.Dense) -> Array:
-    """bias - zero point * sum of weights: the kernels multiply raw inputs. Refuses sums that int32 cannot hold."""
-    weight = graph.constant(op.inputs[1]).astype(np.int64)
-    weight = weight.reshape(weight.shape[0], -1)
-    bias = graph.constant(op.inputs[2]) - graph.tensor(op.inputs[0]).zero_point * weight.sum(axis=1)
-    reach = np.abs(bias) + 128 * np.abs(weight).sum(axis=1)
-    if reach.max(initial=0) >= 2**31:
-        raise UserError(
-            f"{op.name}: the sum of products may leave 32 bits",
-            found=f"up to {reach.max()} in channel {reach.argmax()}",
-            expected="below 2147483648",
-            fix="quantize this layer with larger scales, or split its input channels",
-        )
-    return bias
+    """The bias of a layer with what its input's zero point contributes. Refuses sums that int32 cannot hold."""
+    x, weight, bias = (graph.tensor(name) for name in op.inputs)
+    return folded(op.name, graph.constant(weight.name), graph.constant(bias.name), x.zero_point)
 
 
 def channel_constants(graph: g.Graph, op: g.Conv | g.Dense) -> tuple[Constant, Constant, Constant]:
@@ -55,7 +52,7 @@ def channel_constants(graph: g.Graph, op: g.Conv | g.Dense) -> tuple[Constant, C
 CHANNEL_REFS: dict[str, Ref] = {name: Ref(name) for name in ("weight", "bias", "multiplier", "shift")}
 
 
-def conv_fields(graph: g.Graph, op: g.Conv | g.ConvTranspose) -> dict[str, int | Ref | tuple[int, ...]]:
+def conv_fields(graph: g.Graph, op: g.Conv | g.ConvTranspose) -> dict[str, Field]:
     """The `ep_conv` struct of a layer."""
     x, weight, y = graph.tensor(op.inputs[0]), graph.tensor(op.inputs[1]), graph.tensor(op.output)
     dilation = op.dilation if isinstance(op, g.Conv) else (1, 1)
@@ -89,7 +86,7 @@ def _conv_transpose(graph: g.Graph, op: g.ConvTranspose) -> Layer:
     return Layer(op, (call,), constants, kernel="transposed conv, plain loops")
 
 
-def dense_fields(graph: g.Graph, op: g.Dense) -> dict[str, int | Ref | tuple[int, ...]]:
+def dense_fields(graph: g.Graph, op: g.Dense) -> dict[str, Field]:
     x, weight, y = graph.tensor(op.inputs[0]), graph.tensor(op.inputs[1]), graph.tensor(op.output)
     out_c, in_c = weight.shape
     low, high = op.clamp
@@ -104,11 +101,6 @@ def _dense(graph: g.Graph, op: g.Dense) -> Layer:
     return Layer(op, (call,), constants, kernel="dense, plain loops")
 
 
-def _single(factor: g.Rescale, prefix: str = "") -> dict[str, int]:
-    multiplier, shift = spread(factor, 1)
-    return {f"{prefix}multiplier": int(multiplier[0]), f"{prefix}shift": int(shift[0])}
-
-
 def _matmul(graph: g.Graph, op: g.MatMul) -> Layer:
     a, b, y = (graph.tensor(name) for name in (*op.inputs, op.output))
     m, k, n = a.shape[-2], a.shape[-1], y.shape[-1]
@@ -116,7 +108,7 @@ def _matmul(graph: g.Graph, op: g.MatMul) -> Layer:
     fields = {"batch": y.size // (m * n), "m": m, "k": k, "n": n, "b_step_k": steps[0], "b_step_n": steps[1]}
     zeros = {"a_zero": a.zero_point, "b_zero": b.zero_point, "out_zero": y.zero_point}
     arguments = (In(a.name), In(b.name), Out(y.name))
-    call = Call("ep_matmul_ref", "ep_matmul_ref.h", arguments, "ep_matmul", {**fields, **zeros, **_single(op.rescale)})
+    call = Call("ep_matmul_ref", "ep_matmul_ref.h", arguments, "ep_matmul", {**fields, **zeros, **single(op.rescale)})
     return Layer(op, (call,), kernel="matmul, plain loops")
 
 
@@ -124,16 +116,16 @@ def _arithmetic(graph: g.Graph, op: g.Arithmetic) -> Layer:
     a, b, y = (graph.tensor(name) for name in (*op.inputs, op.output))
     low, high = op.clamp
     fields = {"size": y.size, "repeat": b.size, "a_zero": a.zero_point, "b_zero": b.zero_point}
-    fields |= {"out_zero": y.zero_point, "low": low, "high": high, **_single(op.output_rescale)}
+    fields |= {"out_zero": y.zero_point, "low": low, "high": high, **single(op.output_rescale)}
     constants = () if b.data is None else (Constant("operand", "int8_t", b.data),)
     operand = In(b.name) if b.data is None else Ref("operand")
     arguments = (In(a.name), operand, Out(y.name))
-    overlaps = {name: Overlap(0) for name in op.inputs if graph.tensor(name).size == y.size}
+    overlaps = {name: Overlap(0) for name in graph.activations(op) if graph.tensor(name).size == y.size}
     if op.kind == "mul":
         call = Call("ep_mul_ref", "ep_mul.h", arguments, "ep_mul", dict(fields))
         return Layer(op, (call,), constants, overlaps=overlaps, kernel="mul")
-    fields |= {**_single(op.left, "a_"), **_single(op.right, "b_"), "left_shift": op.left_shift}
-    fields |= {"b_sign": 1 if op.kind == "add" else -1}
+    fields |= {**single(op.left, "a_"), **single(op.right, "b_"), "left_shift": op.left_shift}
+    fields |= {"a_sign": -1 if op.kind == "rsub" else 1, "b_sign": -1 if op.kind == "sub" else 1}
     call = Call("ep_add_ref", "ep_add.h", (*arguments, Scratch("int32_t")), "ep_add", dict(fields))
     return Layer(op, (call,), constants, ADD_TABLES, overlaps, kernel="add by tables")
 
@@ -152,7 +144,7 @@ def _pool(graph: g.Graph, op: g.Pool) -> Layer:
 def _mean(graph: g.Graph, op: g.Mean) -> Layer:
     x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
     fields = {"rows": x.size // x.shape[-1], "channels": x.shape[-1], "zero": x.zero_point, "out_zero": y.zero_point}
-    call = Call("ep_mean_ref", "ep_mean.h", (In(x.name), Out(y.name)), "ep_mean", {**fields, **_single(op.rescale)})
+    call = Call("ep_mean_ref", "ep_mean.h", (In(x.name), Out(y.name)), "ep_mean", {**fields, **single(op.rescale)})
     return Layer(op, (call,), kernel="mean")
 
 
@@ -166,10 +158,9 @@ def _lookup(graph: g.Graph, op: g.Lookup) -> Layer:
 
 def _softmax(graph: g.Graph, op: g.Softmax) -> Layer:
     y = graph.tensor(op.output)
-    fields = {"rows": y.size // y.shape[-1], "length": y.shape[-1], "multiplier": op.multiplier}
-    fields |= {"left_shift": op.left_shift, "diff_min": op.diff_min}
-    call = Call("ep_softmax_ref", "ep_softmax.h", (In(op.inputs[0]), Out(op.output)), "ep_softmax", dict(fields))
-    return Layer(op, (call,), kernel="softmax")
+    fields = {"rows": y.size // y.shape[-1], "length": y.shape[-1], **portable_sequences.exp_fields(op)}
+    call = Call("ep_softmax_ref", "ep_softmax.h", (In(op.inputs[0]), Out(op.output)), "ep_softmax", fields)
+    return Layer(op, (call,), overlaps={op.inputs[0]: Overlap(0)}, kernel="softmax")
 
 
 def _reshape(graph: g.Graph, op: g.Reshape) -> Layer:
@@ -181,44 +172,60 @@ def _strides(shape: tuple[int, ...]) -> list[int]:
 
 
 def _move(
-    op: g.Op, x: str, counts: tuple[int, ...], steps: list[int], to: list[int], *, source: int = 0, target: int = 0
+    op: g.Op, x: In | Ref, counts: tuple[int, ...], steps: list[int], to: list[int], *, source: int = 0, target: int = 0
 ) -> Call:
     """An `ep_move` of `counts` elements per axis; leading axes are filled up with ones."""
-    axes = [(c, f, t) for c, f, t in zip(counts, steps, to, strict=True) if c != 1]
+    axes = _merged([(c, f, t) for c, f, t in zip(counts, steps, to, strict=True) if c != 1])
     axes = [(1, 0, 0)] * (AXES - len(axes)) + axes
     if len(axes) > AXES:
         raise UserError(
             f"{op.name}: too many axes to move", found=f"{len(axes)} axes above 1", expected=f"up to {AXES}"
         )
     columns = [tuple(column) for column in zip(*axes, strict=True)]
-    fields: dict[str, int | Ref | tuple[int, ...]] = dict(zip(("count", "from", "to"), columns, strict=True))
+    fields: dict[str, Field] = dict(zip(("count", "from", "to"), columns, strict=True))
     fields |= {"source": source, "target": target}
-    return Call("ep_move_run", "ep_move.h", (In(x), Out(op.output)), "ep_move", fields)
+    return Call("ep_move_run", "ep_move.h", (x, Out(op.output)), "ep_move", fields)
+
+
+def _merged(axes: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """(count, step, step) per axis, neighbours joined where one continues the other on both sides."""
+    joined: list[tuple[int, int, int]] = []
+    for count, step, to in axes:
+        if joined and joined[-1][1:] == (count * step, count * to):
+            count *= joined.pop()[0]
+        joined.append((count, step, to))
+    return joined
 
 
 def _transpose(graph: g.Graph, op: g.Transpose) -> Layer:
     x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
     steps = _strides(x.shape)
-    call = _move(op, x.name, y.shape, [steps[axis] for axis in op.perm], _strides(y.shape))
+    call = _move(op, In(x.name), y.shape, [steps[axis] for axis in op.perm], _strides(y.shape))
     return Layer(op, (call,), kernel="move")
 
 
 def _slice(graph: g.Graph, op: g.Slice) -> Layer:
+    if g.view_offset(graph, op) is not None:
+        return Layer(op, (), overlaps={op.inputs[0]: Overlap(0)}, kernel="alias")
     x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
     steps = _strides(x.shape)
     source = sum(s * k for s, k in zip(op.start, steps, strict=True))
     scaled = [s * k for s, k in zip(op.step, steps, strict=True)]
-    return Layer(op, (_move(op, x.name, y.shape, scaled, _strides(y.shape), source=source),), kernel="move")
+    return Layer(op, (_move(op, In(x.name), y.shape, scaled, _strides(y.shape), source=source),), kernel="move")
 
 
 def _concat(graph: g.Graph, op: g.Concat) -> Layer:
     to = _strides(graph.tensor(op.output).shape)
-    calls, at = [], 0
-    for name in op.inputs:
-        shape = graph.tensor(name).shape
-        calls.append(_move(op, name, shape, _strides(shape), to, target=at * to[op.axis]))
-        at += shape[op.axis]
-    return Layer(op, tuple(calls), kernel="move")
+    calls, constants, at = [], [], 0
+    for position, name in enumerate(op.inputs):
+        part = graph.tensor(name)
+        source: In | Ref = In(name)
+        if part.data is not None:
+            constants.append(Constant(f"part{position}", "int8_t", part.data))
+            source = Ref(constants[-1].name)
+        calls.append(_move(op, source, part.shape, _strides(part.shape), to, target=at * to[op.axis]))
+        at += part.shape[op.axis]
+    return Layer(op, tuple(calls), tuple(constants), kernel="move")
 
 
 def _pad(graph: g.Graph, op: g.Pad) -> Layer:
@@ -226,12 +233,14 @@ def _pad(graph: g.Graph, op: g.Pad) -> Layer:
     to = _strides(y.shape)
     target = sum(before * k for (before, _), k in zip(op.pads, to, strict=True))
     fill = Call("ep_fill", "ep_fill.h", (Out(y.name), op.value, y.size))
-    return Layer(op, (fill, _move(op, x.name, x.shape, _strides(x.shape), to, target=target)), kernel="fill and move")
+    return Layer(
+        op, (fill, _move(op, In(x.name), x.shape, _strides(x.shape), to, target=target)), kernel="fill and move"
+    )
 
 
 def _resize(graph: g.Graph, op: g.Resize) -> Layer:
     x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
-    fields: dict[str, int | Ref | tuple[int, ...]] = {"rows": Ref("rows"), "columns": Ref("columns")}
+    fields: dict[str, Field] = {"rows": Ref("rows"), "columns": Ref("columns")}
     fields |= {"in_w": x.shape[2], "out_h": y.shape[1], "out_w": y.shape[2], "channels": y.shape[3]}
     call = Call("ep_resize_nearest", "ep_resize.h", (In(x.name), Out(y.name)), "ep_resize", fields)
     picks = (("rows", op.rows), ("columns", op.columns))
@@ -248,6 +257,10 @@ _RULES: dict[type[g.Op], Callable[..., Layer]] = {
     g.Mean: _mean,
     g.Lookup: _lookup,
     g.Softmax: _softmax,
+    g.LayerNorm: portable_sequences.layer_norm,
+    g.Attention: portable_sequences.attention,
+    g.Recurrent: portable_sequences.recurrent,
+    g.Embedding: portable_sequences.embedding,
     g.Reshape: _reshape,
     g.Transpose: _transpose,
     g.Concat: _concat,

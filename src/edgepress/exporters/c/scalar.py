@@ -16,24 +16,37 @@ def pairs(weight: Array) -> Array:
     return np.ascontiguousarray(flat.reshape(flat.shape[0] // 2, 2, -1).transpose(0, 2, 1))
 
 
-def _constants(graph: g.Graph, op: g.Conv | g.Dense) -> tuple[Constant, ...]:
+def fits_four_bits(weight: Array) -> bool:
+    return bool(weight.size and weight.min() >= -8 and weight.max() <= 7)
+
+
+def nibbles(weight: Array) -> Array:
+    """[O, K] of -8..7 -> [O/2, K]: the even channel in the low half of a byte, the odd one in the high half."""
+    both = pairs(weight).astype(np.int16)
+    return ((both[..., 0] & 15) | (both[..., 1] & 15) << 4).astype(np.uint8).view(np.int8)
+
+
+def _constants(graph: g.Graph, op: g.Conv | g.Dense, four_bits: bool) -> tuple[Constant, ...]:
     rest = portable.channel_constants(graph, op)
     filled = (Constant(c.name, c.ctype, padded(c.values, 2)) for c in rest)
-    return (Constant("weight", "int8_t", pairs(graph.constant(op.inputs[1]))), *filled)
+    pack = nibbles if four_bits else pairs
+    return (Constant("weight", "int8_t", pack(graph.constant(op.inputs[1]))), *filled)
 
 
-def conv(graph: g.Graph, op: g.Conv, rounding: Rounding, pixels: int = 4) -> Layer | None:
+def conv(graph: g.Graph, op: g.Conv, rounding: Rounding, pixels: int = 4, *, four_bits: bool = False) -> Layer | None:
     """Any ungrouped convolution; depthwise 3x3."""
     x, weight, y = graph.tensor(op.inputs[0]), graph.tensor(op.inputs[1]), graph.tensor(op.output)
     if op.groups != 1:
         return depthwise(graph, op)
     arguments = (In(x.name), Out(y.name), Scratch("int8_t"))
-    call = Call("ep_conv_scalar", "ep_conv_scalar.h", arguments, "ep_conv", portable.conv_fields(graph, op))
+    name = "ep_conv_scalar4" if four_bits else "ep_conv_scalar"
+    call = Call(name, "ep_conv_scalar.h", arguments, "ep_conv", portable.conv_fields(graph, op))
     scratch = pixels * int(np.prod(weight.shape[1:]))
     lead = pixel_lead(first_reads(op, x.shape, y.shape), y.shape[3], pixels, reads_before_writes=True)
     overlaps = {x.name: Overlap(lead)}
     defines = (f"EP_TILE_PIXELS {pixels}",)
-    return Layer(op, (call,), _constants(graph, op), scratch, overlaps, f"conv 2x{pixels} scalar", defines=defines)
+    kernel = f"conv 2x{pixels} scalar" + ", 4-bit weights" * four_bits
+    return Layer(op, (call,), _constants(graph, op, four_bits), scratch, overlaps, kernel, defines=defines)
 
 
 def conv_narrow(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
@@ -59,11 +72,22 @@ def depthwise(graph: g.Graph, op: g.Conv) -> Layer | None:
     return Layer(op, (call,), constants, sizes[0] * sizes[1], overlaps, "depthwise 3x3 scalar")
 
 
-def dense(graph: g.Graph, op: g.Dense, rounding: Rounding) -> Layer | None:
+def packed(graph: g.Graph, op: g.Op, isa: str, rounding: Rounding) -> Layer | None:
+    """A layer whose weights are all of four bits, with two of them in a byte; None for other layers."""
+    if not isinstance(op, g.Conv | g.Dense) or not fits_four_bits(graph.constant(op.inputs[1])):
+        return None
+    if isinstance(op, g.Dense):
+        return dense(graph, op, rounding, four_bits=True)
+    return conv(graph, op, rounding, 2 if isa == "narrow" else 4, four_bits=True) if op.groups == 1 else None
+
+
+def dense(graph: g.Graph, op: g.Dense, rounding: Rounding, *, four_bits: bool = False) -> Layer | None:
     """A matrix times one row."""
     x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
     if x.size != graph.tensor(op.inputs[1]).shape[1]:
         return None
     arguments, fields = (In(x.name), Out(y.name)), portable.dense_fields(graph, op)
-    call = Call("ep_dense_scalar", "ep_dense_scalar.h", arguments, "ep_dense", fields)
-    return Layer(op, (call,), _constants(graph, op), kernel="dense 2x1 scalar")
+    name = "ep_dense_scalar4" if four_bits else "ep_dense_scalar"
+    call = Call(name, "ep_dense_scalar.h", arguments, "ep_dense", fields)
+    kernel = "dense 2x1 scalar" + ", 4-bit weights" * four_bits
+    return Layer(op, (call,), _constants(graph, op, four_bits), kernel=kernel)

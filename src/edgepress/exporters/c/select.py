@@ -16,12 +16,26 @@ _FASTER: dict[str, dict[type[g.Op], Callable[..., Layer | None]]] = {
 }
 
 
-def lower(graph: g.Graph, isa: str, rounding: Rounding = "double") -> list[Layer]:
-    """Every operator of a graph as kernel calls, fastest kernel of the instruction set first."""
-    return [_layer(graph, op, isa, rounding) for op in graph.ops]
+def lower(graph: g.Graph, isa: str, rounding: Rounding = "double", *, four_bit: bool = False) -> list[Layer]:
+    """Every operator of a graph as kernel calls, fastest kernel of the instruction set first.
+
+    four_bit: layers whose weights are all in -8..7 keep two of them in a byte.
+    """
+    return [_layer(graph, op, isa, rounding, four_bit) for op in graph.ops]
 
 
-def _layer(graph: g.Graph, op: g.Op, isa: str, rounding: Rounding) -> Layer:
+def _layer(graph: g.Graph, op: g.Op, isa: str, rounding: Rounding, four_bit: bool) -> Layer:
+    small = _four_bit(graph, op, isa, rounding) if four_bit else None
+    if small is not None:
+        return small
     faster = _FASTER.get(isa, {}).get(type(op))
     chosen = faster(graph, op, rounding) if faster else None
     return chosen or portable.lower(graph, op)
+
+
+def _four_bit(graph: g.Graph, op: g.Op, isa: str, rounding: Rounding) -> Layer | None:
+    """The layer with two weights in a byte, None if its weights need more bits."""
+    layer = scalar.packed(graph, op, isa, rounding)
+    if layer is None or isa != "dsp" or not isinstance(op, g.Conv):
+        return layer
+    return dsp.conv_four_bit(graph, op, rounding) or layer

@@ -40,6 +40,12 @@ FUNCTIONS: dict[str, Callable[[Reals], Reals]] = {
     "exp": np.exp,
     "square": np.square,
     "sqrt": lambda x: np.sqrt(np.maximum(x, 0.0)),
+    "erf": _erf,
+    "log": lambda x: np.log(np.maximum(x, 1e-30)),
+    "reciprocal": lambda x: 1.0 / np.where(x == 0, 1e-30, x),
+    "mish": lambda x: x * np.tanh(np.logaddexp(x, 0.0)),
+    "sin": np.sin,
+    "cos": np.cos,
     "softplus": lambda x: np.logaddexp(x, 0.0),
     "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0.0))),
 }

@@ -272,6 +272,8 @@ def softmax_factors(scale: float, beta: float = 1.0) -> dict[str, int]:
     """Fixed-point parameters of a softmax over inputs of that scale (TFLite PreprocessSoftmaxScaling)."""
     real = min(beta * scale * (1 << 26), float(2**31 - 1))
     multiplier, shift = arithmetic.quantize_multiplier(real)
+    if shift < 0:  # a tiny scale: all shares come out nearly equal
+        multiplier, shift = multiplier >> -shift, 0
     # Inputs further than this below the maximum count as zero: 31 is the largest Q5.26 integer part.
     radius = math.floor(31 * (1 << 26) / (1 << shift))
     return {"multiplier": multiplier, "left_shift": shift, "diff_min": -radius}

@@ -25,6 +25,7 @@ from edgepress.importers.onnx.read import read_model
 from edgepress.importers.onnx.values import Constant, Value, ensure_affordable, torch_dtype
 from edgepress.ir.capture import adopt, causes, quiet_torch
 from edgepress.ir.program import Program, Refusal
+from edgepress.ir.recurrent import recurrent_shapes
 
 EXPORT_BATCH = 2
 
@@ -81,14 +82,18 @@ def load(path: Path | str, **options: Any) -> Program:
     Raises:
         UserError: see `to_module`.
     """
-    model = to_module(path, **options)
+    return program_of(to_module(path, **options), Path(path).name)
+
+
+def program_of(model: OnnxModel, name: str) -> Program:
+    """An imported network as a `Program`; `name` is that of the file."""
     notes = [f"onnx: {note}" for note in (*model.notes, *map(str, model.refusals))]
     with quiet_torch():
         program = adopt(
             model.exported,
             input_names=model.input_names,
             output_names=model.output_names,
-            note=f"imported from {Path(path).name} (opset {model.opset})",
+            note=f"imported from {name} (opset {model.opset})",
         )
     return replace(program, history=(*program.history, *notes))
 
@@ -186,7 +191,7 @@ def try_run(network: Network, inputs: tuple[Tensor, ...]) -> None:
     checked = CheckedExecutor(network.constants, lambda constant: mode.from_tensor(constant.tensor), both_branches=True)
     fakes = {name: mode.from_tensor(value) for name, value in zip(network.body.inputs, inputs, strict=True)}
     try:
-        with silent_torch(), mode, torch.no_grad():
+        with silent_torch(), recurrent_shapes(), mode, torch.no_grad():
             checked.run(network.body, fakes)
     except UserError as error:
         if not _depends_on_data(error):
@@ -286,7 +291,7 @@ def export_once(module: OnnxModule, inputs: tuple[Tensor, ...], axes: Axes) -> E
         UserError: with torch's reason.
     """
     try:
-        with quiet_torch():
+        with quiet_torch(), recurrent_shapes():
             return torch.export.export(module, inputs, dynamic_shapes=(axes,))
     except UserError:
         raise

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from edgepress.importers.onnx.bounds import bounded
 from edgepress.importers.onnx.entry import Operator
 from edgepress.importers.onnx.graph import Body, Network, Step
 from edgepress.importers.onnx.ops.quant import dequantize
@@ -374,4 +375,5 @@ RULES: tuple[Rule, ...] = (
     channel_slopes,
     layer_norm,
     gelu,
+    bounded,
 )

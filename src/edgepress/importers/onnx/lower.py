@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from edgepress.errors import UserError
+from edgepress.importers.onnx.classical import expand_linear, without_text
 from edgepress.importers.onnx.entry import Operator, select
 from edgepress.importers.onnx.graph import Body, InputSpec, Network, Step
 from edgepress.importers.onnx.qoperators import expand
@@ -51,6 +52,7 @@ class _Lowering:
         self.values: list[ir.Value] = []  # keeps `id` of the keys in `names` from being reused
 
     def network(self) -> Network:
+        left_out = without_text(self.model)
         graph = self.model.graph
         inputs = [value for value in graph.inputs if value.name not in graph.initializers]
         for value in (*inputs, *graph.outputs):
@@ -65,7 +67,7 @@ class _Lowering:
             output_types=tuple(self.element_type(value) for value in graph.outputs),
             constants=self.constants,
             opset=self.opset(""),
-            notes=self.notes(),
+            notes=(*self.notes(), *left_out),
         )
 
     def notes(self) -> tuple[str, ...]:
@@ -112,7 +114,7 @@ class _Lowering:
         step = self.step(node)
         if step is None:
             return ()
-        expanded = expand(step, self.constants)
+        expanded = expand(step, self.constants) or expand_linear(step)
         if expanded is None:
             return (step,)
         steps, constants = expanded

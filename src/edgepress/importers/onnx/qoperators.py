@@ -105,7 +105,8 @@ def _bias(step: Step, layout: Layout, constants: Mapping[str, Constant]) -> Cons
     stored, first, second = (constants[step.inputs[at]].tensor for at in (layout.bias, 1, 4))
     scale = first.double() * second.double()
     factor = step.attributes.get("alpha", 1.0)
-    return Constant(f"{step.inputs[layout.bias]}::float", (stored.double() * scale * factor).float())
+    # Layers that share a bias may have inputs on different grids: each reads the same integers as other numbers.
+    return Constant(f"{step.inputs[layout.bias]}::{step.outputs[0]}", (stored.double() * scale * factor).float())
 
 
 def _refuse_layouts(step: Step) -> None:

@@ -66,6 +66,7 @@ def to_ir(proto: onnx.ModelProto, what: str) -> ir.Model:
         UserError: the graph is damaged or cyclic.
     """
     try:
+        _forget_dictionaries(proto.graph)
         model = ir.from_proto(proto)
         InlinePass()(model)
         TopologicalSortPass()(model)
@@ -233,6 +234,13 @@ def _check_digest(path: Path, data: bytes, kind: str, expected: str) -> None:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [""])[0][:200]
+
+
+def _forget_dictionaries(graph: onnx.GraphProto) -> None:
+    """Types that hold dictionaries, which `onnx_ir` does not read; see `classical.without_text`."""
+    for value in (*graph.output, *graph.value_info):
+        if value.type.HasField("map_type") or value.type.sequence_type.elem_type.HasField("map_type"):
+            value.ClearField("type")
 
 
 def _damaged(what: str, found: str, expected: str = "a complete ONNX model") -> UserError:

@@ -1,6 +1,6 @@
 """The operator table: every ONNX operator the importer takes."""
 
-from edgepress.importers.onnx import qoperators
+from edgepress.importers.onnx import classical, qoperators
 from edgepress.importers.onnx.entry import ByVersion, Operator, Operators
 from edgepress.importers.onnx.ops import (
     attention,
@@ -41,6 +41,7 @@ FAMILIES: dict[str, Operators] = {
     "quant": quant.OPERATORS,
     "qoperators": qoperators.OPERATORS,
     "microsoft": microsoft.OPERATORS,
+    "classical": classical.OPERATORS,
 }
 
 

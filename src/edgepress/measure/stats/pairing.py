@@ -38,6 +38,12 @@ def discordance(first: Measurement, second: Measurement) -> Discordance | None:
     return Discordance((one & ~two).bit_count(), (two & ~one).bit_count(), first.n)
 
 
+def answers(measurement: Measurement) -> list[bool] | None:
+    """Right or wrong of each sample, in order; `None` where the measurement did not keep them."""
+    bits = _unpack(measurement) if measurement.right else None
+    return None if bits is None else [bool(bits >> row & 1) for row in range(measurement.n)]
+
+
 def same_samples(first: Measurement, second: Measurement) -> bool:
     """Whether both were measured on the same samples in the same order."""
     return bool(first.data) and first.data == second.data

@@ -18,6 +18,7 @@ from edgepress.ir import Program, Refusal
 from edgepress.measure.divergence import trace_onnx
 from edgepress.measure.size import measure_size
 from edgepress.pipeline.bench import Bench
+from edgepress.pipeline.firmware import has_four_bit_weights
 from edgepress.pipeline.steps.step import StepResult, Workplace
 from edgepress.recipe.steps import Export
 from edgepress.targets import load as load_target
@@ -43,11 +44,12 @@ def run(config: Export, program: Program, bench: Bench, place: Workplace) -> Ste
     facts: dict[str, float | int | str] = {"size_bytes": int(size.value)}
     summary = _summary(files, shipped, int(size.value))
     if core:
-        made = export_c(shipped, place.folder / C_FOLDER, options=Options(target=core, name=config.name))
+        options = Options(target=core, name=config.name, four_bit=has_four_bit_weights(program))
+        made = export_c(shipped, place.folder / C_FOLDER, options=options)
         facts |= {"arena_bytes": made.arena_bytes, "constant_bytes": made.constant_bytes}
         summary += f"; C for {core}: arena {made.arena_bytes:,} bytes, constants {made.constant_bytes:,} bytes"
     return StepResult(
-        program, True, summary, facts=facts, plan=plan, artifact=shipped.name, refusals=_kept_float(files)
+        program, True, summary, facts=facts, plan=plan, artifact=shipped.name, refusals=_refusals(config, files)
     )
 
 
@@ -117,6 +119,13 @@ def _peaks(program: Program, bench: Bench, options: OnnxOptions) -> dict[str, fl
         export_onnx(program, file, options=OnnxOptions(opset=options.opset))
         feeds = (dict(zip(program.input_names, (t.numpy() for t in chunk), strict=True)) for chunk in whole)
         return peaks_of(trace_onnx(file, load_target("local-cpu"), feed) for feed in feeds)
+
+
+def _refusals(config: Export, files: Files) -> tuple[Refusal, ...]:
+    """What stays in 32 bits although 16 were asked for: nodes of the ONNX file, and files that have no such form."""
+    whole = [kind for kind in files.paths if kind not in HALF_FORMATS] if config.precision != "float32" else []
+    needed = f"options: {{autocast: {config.precision}}} in the target file"
+    return (*_kept_float(files), *(Refusal(FILES[kind], "it has no 16-bit form", needed) for kind in whole))
 
 
 def _kept_float(files: Files) -> tuple[Refusal, ...]:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import nullcontext
+
+from torch import Tensor
+
+from edgepress.analysis.channels import channel_groups
 from edgepress.ir import Program
 from edgepress.pipeline.bench import Bench, labelled
+from edgepress.pipeline.race import race
 from edgepress.pipeline.steps.step import StepResult, Workplace
-from edgepress.prune import PruneOptions, prune
-from edgepress.recipe.steps import Prune
+from edgepress.prune import PruneOptions, group_lasso, prune
+from edgepress.prune.plan import ignored
+from edgepress.recipe.steps.prune import Learn, Prune
+from edgepress.train import fit, options_from
 
 
 def run(config: Prune, program: Program, bench: Bench, place: Workplace) -> StepResult:
@@ -19,17 +28,47 @@ def run(config: Prune, program: Program, bench: Bench, place: Workplace) -> Step
         minimum=config.minimum,
         ignore=config.ignore,
         reconstruct=config.reconstruct,
+        reestimate=config.reestimate,
         iterations=config.iterations,
         seed=bench.seed,
     )
     batches = labelled(bench.calibration_batches(config.samples)) if config.needs() else []
-    result = prune(program, options, batches, bench.loss)
-    facts = result.facts
+    if config.learn is not None and not place.dry:
+        program = sparser(program, config, config.learn, bench, place)
+    with race(program, bench) if config.reduce.latency else nullcontext() as stopwatch:
+        result = prune(program, options, batches, bench.loss, stopwatch)
+        time_share = None if stopwatch is None else stopwatch(result.program)
+    facts: dict[str, float | int | str] = dict(result.facts)
+    counts = result.facts
     summary = (
-        f"{facts['channels_before'] - facts['channels_after']:,} of {facts['channels_before']:,} channels cut: "
-        f"MACs {facts['macs_before']:,} -> {facts['macs_after']:,}, "
-        f"parameters {facts['params_before']:,} -> {facts['params_after']:,}"
+        f"{counts['channels_before'] - counts['channels_after']:,} of {counts['channels_before']:,} channels cut: "
+        f"MACs {counts['macs_before']:,} -> {counts['macs_after']:,}, "
+        f"parameters {counts['params_before']:,} -> {counts['params_after']:,}"
     )
+    if time_share is not None:
+        facts["latency_share"] = round(time_share, 4)
+        summary += f", {time_share:.1%} of the time on {bench.target.name}"
     return StepResult(
-        result.program, result.changed, summary, facts=facts, refusals=result.refusals, plan=str(result.plan)
+        result.program, result.changed, summary, facts=facts, refusals=result.refusals, plan=result.plan.to_text()
     )
+
+
+def sparser(program: Program, config: Prune, learn: Learn, bench: Bench, place: Workplace) -> Program:
+    """The program after training with a group lasso on all channels that may be cut."""
+    groups = channel_groups(program)
+    free = [group for group in groups.groups if not ignored(group, config.ignore)]
+
+    def penalty(weights: Mapping[str, Tensor]) -> Tensor:
+        return learn.strength * group_lasso(groups, weights, free)
+
+    settings = {"epochs": learn.epochs, "lr": learn.lr, "batch_size": learn.batch_size, "optimizer": "sgd",
+                "keep": "last", "seed": bench.seed, "device": bench.device}  # fmt: skip
+    return fit(
+        program,
+        bench.samples.training(),
+        objective=bench.task.objective(),
+        options=options_from(settings),
+        task=bench.task,
+        penalty=penalty,
+        checkpoints=place.scratch,
+    ).program

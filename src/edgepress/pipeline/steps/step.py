@@ -18,10 +18,12 @@ class Workplace:
     Attributes:
         folder: becomes the step's result; `None` in a dry run, which writes nothing and trains nothing.
         scratch: survives a kill and is given to the next attempt at the same step (checkpoints).
+        logs: a name of the step's own in the folder for what trackers write, outside of all results.
     """
 
     folder: Path | None
     scratch: Path | None
+    logs: Path | None = None
 
     @property
     def dry(self) -> bool:

@@ -8,11 +8,13 @@ from edgepress.recipe.section import Section, exactly_one
 from edgepress.recipe.steps.export import Export
 from edgepress.recipe.steps.prune import Prune
 from edgepress.recipe.steps.quantize import Quantize
+from edgepress.recipe.steps.sparsify import Sparsify
 from edgepress.recipe.steps.step import StepConfig
 from edgepress.recipe.steps.train import Train
 
 STEP_KINDS: tuple[type[StepConfig], ...] = (
     Prune,
+    Sparsify,
     Train,
     Quantize,
     Export,
@@ -50,4 +52,4 @@ else:
     _FIELDS = {kind.kind: (kind | None, None) for kind in STEP_KINDS}
     Step = create_model("Step", __base__=StepItem, __doc__=StepItem.__doc__, **_FIELDS)
 
-__all__ = ["STEP_KINDS", "Export", "Prune", "Quantize", "Step", "StepConfig", "StepItem", "Train"]
+__all__ = ["STEP_KINDS", "Export", "Prune", "Quantize", "Sparsify", "Step", "StepConfig", "StepItem", "Train"]

@@ -1,27 +1,34 @@
 """`prune:` cut coupled channels."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from edgepress.analysis.pruning_terms import WEIGHT_CRITERIA, Allocation, Criterion
 from edgepress.recipe.section import Section, problem
 from edgepress.recipe.steps.step import Need, StepConfig
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-WEIGHT_CRITERIA = ("l1", "l2", "bn_scale", "fpgm", "lamp", "random")  # look at weights alone
 
 
 class Reduce(Section):
-    """How much to take away, as a share of the whole; with several, all of them are met."""
+    """How much to take away, as a share of the whole; with several, all of them are met.
+
+    Attributes:
+        activations: of the peak of all values held at a time. latency: of the time measured on the first target, of
+            the exported network, in turns with the exported original.
+    """
 
     macs: Share | None = None
     params: Share | None = None
     bytes: Share | None = None
+    activations: Share | None = None
+    latency: Share | None = None
 
     @property
     def shares(self) -> dict[str, float]:
         """The shares that are given, each in (0, 1)."""
-        given = {"macs": self.macs, "params": self.params, "bytes": self.bytes}
+        given = {name: getattr(self, name) for name in type(self).model_fields}
         return {metric: share for metric, share in given.items() if share is not None}
 
     @model_validator(mode="after")
@@ -30,10 +37,23 @@ class Reduce(Section):
             raise problem(
                 "prune.reduce is empty",
                 found="nothing to reduce",
-                expected="macs, params or bytes",
+                expected=", ".join(type(self).model_fields),
                 fix="e.g. reduce: {macs: 0.5}",
             )
         return self
+
+
+class Learn(Section):
+    """Training before the cut that drives whole channels to zero (group lasso).
+
+    Attributes:
+        strength: of the lasso term beside the task's loss; 1e-5 to 1e-3.
+    """
+
+    epochs: PositiveInt = 3
+    strength: PositiveFloat = 1e-4
+    lr: PositiveFloat = 0.01
+    batch_size: PositiveInt = 64
 
 
 class Prune(StepConfig):
@@ -46,33 +66,25 @@ class Prune(StepConfig):
         round_to: kept channels are a multiple of this; the target's alignment without it.
         minimum: channels each group keeps at least. ignore: regular expressions of node or tensor names left whole.
         reconstruct: re-fit the weights behind the cut by least squares on calibration activations.
-        iterations: cut in this many steps. samples: calibration samples; `data.calibration.samples` without it.
+        reestimate: measure the statistics of batch norms anew after the cut (needless after a re-fit).
+        learn: train with sparsity learning first.
+        iterations: cut in this many steps; 1 with a budget on latency.
+        samples: calibration samples; `data.calibration.samples` without it.
     """
 
     kind: ClassVar[str] = "prune"
-    criterion: Literal[
-        "surgeon",
-        "activation_taylor",
-        "activation_fisher",
-        "taylor",
-        "fisher",
-        "l1",
-        "l2",
-        "bn_scale",
-        "fpgm",
-        "lamp",
-        "wanda",
-        "random",
-    ] = "surgeon"
+    criterion: Criterion = "surgeon"
     reduce: Reduce
-    allocation: Literal["global", "uniform", "sensitivity"] = "global"
+    allocation: Allocation = "global"
     round_to: PositiveInt | None = None
     minimum: PositiveInt = 1
     ignore: tuple[str, ...] = ()
     reconstruct: bool = True
+    reestimate: bool = False
     iterations: PositiveInt = 1
     samples: PositiveInt | None = None
+    learn: Learn | None = None
 
     def needs(self) -> frozenset[Need]:
-        blind = self.criterion in WEIGHT_CRITERIA and self.allocation != "sensitivity" and not self.reconstruct
-        return frozenset() if blind else frozenset({"train"})
+        looks = self.allocation == "sensitivity" or self.reconstruct or self.reestimate or self.learn is not None
+        return frozenset({"train"}) if looks or self.criterion not in WEIGHT_CRITERIA else frozenset()

@@ -2,6 +2,7 @@
 
 from typing import ClassVar, Literal
 
+from edgepress.recipe.model import Network
 from edgepress.recipe.section import Section
 
 Need = Literal["train", "evaluate"]
@@ -19,3 +20,7 @@ class StepConfig(Section):
     def needs(self) -> frozenset[Need]:
         """The data sources without which the step cannot run."""
         return frozenset()
+
+    def networks(self) -> tuple[Network, ...]:
+        """Networks beside the recipe's own that the step wants."""
+        return ()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepress.targets.emulate import elf, toolchain
+from edgepress.targets.emulate import elf, stack, toolchain
 from edgepress.targets.emulate.cores import Core
 
 OPTIMISE = ("-O2",)
@@ -22,12 +22,12 @@ SECTIONS {{
 
 @dataclass(frozen=True)
 class Build:
-    """A linked image with the compiler that made it."""
+    """A linked image with the compiler that made it. stack_bound: see `stack.bound`."""
 
     image: elf.Image
     path: Path
     compiler: str
-    frames: dict[str, int]
+    stack_bound: int | None
 
 
 def bare(
@@ -46,7 +46,7 @@ def bare(
     out = work / "bare.elf"
     sources = [folder / name for name in manifest["sources"]]
     toolchain.link(chosen, sources, out, script=script, entry=f"{manifest['name']}_run", flags=flags)
-    return Build(elf.read(out), out, chosen.version(), toolchain.frame_sizes(work))
+    return Build(elf.read(out), out, chosen.version(), stack.bound(work, folder, f"{manifest['name']}_run"))
 
 
 def bootable(
@@ -68,7 +68,7 @@ def bootable(
         flags=(*flags, *includes),
         libraries=("-lgcc",),
     )
-    return Build(elf.read(out), out, chosen.version(), toolchain.frame_sizes(work))
+    return Build(elf.read(out), out, chosen.version(), stack.bound(work, folder, f"{manifest['name']}_run"))
 
 
 def _runner_header(manifest: dict[str, Any], vectors: int) -> str:

@@ -27,6 +27,7 @@ class Deployment:
         outputs: [n, output bytes] int8. layers: per layer name, the mean cost of one counted inference.
         flash_bytes: code and constants of the model alone. code_bytes: flash_bytes less the constants of the manifest.
         static_ram_bytes: variables outside the arena (0). stack_bytes: most that one inference used.
+        stack_bound_bytes: most that any inference can use, from the call graph (gcc only, else None).
         engine, compiler: what ran and built it. layer_outputs: [n, bytes] per layer name, if asked for.
     """
 
@@ -40,7 +41,7 @@ class Deployment:
     static_ram_bytes: int
     arena_bytes: int
     stack_bytes: int
-    frames: dict[str, int] = field(default_factory=dict)
+    stack_bound_bytes: int | None = None
     layer_outputs: dict[str, Int8s] = field(default_factory=dict)
 
     @property
@@ -159,7 +160,7 @@ def _deployment(
         static_ram_bytes=image.image.ram_bytes,
         arena_bytes=manifest["arena_bytes"],
         stack_bytes=outcome.stack_bytes,
-        frames=image.frames,
+        stack_bound_bytes=ran.stack_bound,
         layer_outputs=_layer_outputs(job, outcome) if job.by_layer else {},
     )
 

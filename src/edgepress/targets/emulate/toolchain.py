@@ -1,6 +1,5 @@
 """Compilers for the cores: arm-none-eabi-gcc where it is installed, else the clang inside the `ziglang` package."""
 
-import re
 import shutil
 import subprocess
 import sys
@@ -78,7 +77,7 @@ def link(
 ) -> None:
     """Compile and link sources into a bare image at the addresses of a linker script."""
     extra = ("-nostartfiles",) if compiler.name == "gcc" else ()
-    usage = ("-fstack-usage",) if compiler.name == "gcc" else ()
+    usage = ("-fcallgraph-info=su",) if compiler.name == "gcc" else ()
     base = [*compiler.command, *compiler.flags, *flags]
     objects = []
     for source in sources:
@@ -87,14 +86,3 @@ def link(
         objects.append(str(target))
     placement = (f"-Wl,-T,{script}", f"-Wl,-e,{entry}", "-Wl,--gc-sections")
     run([*base, *placement, *extra, *objects, *libraries, "-o", str(out)])
-
-
-def frame_sizes(folder: Path) -> dict[str, int]:
-    """Function -> stack bytes, from gcc's `-fstack-usage` files in a build folder."""
-    found: dict[str, int] = {}
-    for path in folder.glob("*.su"):
-        for line in path.read_text().splitlines():
-            match = re.match(r".*:(\S+)\t(\d+)\t", line)
-            if match:
-                found[match.group(1)] = int(match.group(2))
-    return found

@@ -1,4 +1,4 @@
-/* a + b or a - b with scales of their own. Each operand takes only 256 values: its rescaled form is tabulated first
+/* a + b, a - b or b - a with scales of their own. Each operand takes only 256 values: its rescaled form is tabulated first
  * (2 KB of scratch), then an element costs two loads, one addition and one rescale. b may repeat (broadcast). */
 #ifndef EP_ADD_H
 #define EP_ADD_H
@@ -7,7 +7,7 @@
 
 typedef struct {
     int32_t size, repeat; /* b has `repeat` elements and starts over after them; repeat = size: no broadcast */
-    int32_t a_zero, a_multiplier, a_shift, b_zero, b_multiplier, b_shift, left_shift, b_sign;
+    int32_t a_zero, a_multiplier, a_shift, b_zero, b_multiplier, b_shift, left_shift, a_sign, b_sign;
     int32_t multiplier, shift, out_zero, low, high;
 } ep_add;
 
@@ -19,7 +19,7 @@ EP_INLINE void ep_add_table(int32_t *table, int32_t zero, int32_t left_shift, in
 }
 
 EP_KERNEL void ep_add_tables(const ep_add *p, int32_t *tables) {
-    ep_add_table(tables, p->a_zero, p->left_shift, p->a_multiplier, p->a_shift, 1);
+    ep_add_table(tables, p->a_zero, p->left_shift, p->a_multiplier, p->a_shift, p->a_sign);
     ep_add_table(tables + 256, p->b_zero, p->left_shift, p->b_multiplier, p->b_shift, p->b_sign);
 }
 

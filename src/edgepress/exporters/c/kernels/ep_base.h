@@ -41,6 +41,9 @@ EP_INLINE int8_t ep_clamp(int32_t x, int32_t low, int32_t high) {
     return (int8_t)(x < low ? low : (x > high ? high : x));
 }
 
+/* The low half of a byte as a number from -8 to 7; the high half is the byte >> 4. */
+EP_INLINE int32_t ep_low_nibble(int8_t both) { return ((both & 15) ^ 8) - 8; }
+
 /* A convolution-like layer. The bias holds what the input's zero point contributes, so that kernels multiply raw
  * inputs; positions outside the image read as the zero point. Weight layout: see each kernel. */
 typedef struct {
@@ -50,6 +53,9 @@ typedef struct {
     int32_t in_h, in_w, in_c, out_h, out_w, out_c;
     int32_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left, groups;
     int32_t in_zero, out_zero, low, high;
+#ifdef EP_FOUR_BIT
+    int32_t four_bit; /* two weights in a byte */
+#endif
 } ep_conv;
 
 #endif

@@ -13,17 +13,14 @@
 #define EP_CONV_DSP_H
 
 #include "ep_dsp_base.h"
+#include "ep_tile.h"
 
-typedef struct {
-    int32_t weight_bytes, /* per channel pair: 2 * inputs */
-        step,             /* from one pixel's outputs to the next's */
-        pairs, zero;
-} ep_tile;
-
-/* Two inputs: r0 weights, r1 columns, r2 raw word, r3 widened, r4 r5 inputs, r6-r9 sums s, r10-r12 lr sums t. */
+/* Two inputs: r0 weights, r1 columns, r2 raw word, r3 widened, r4 r5 inputs, r6-r9 sums s, r10-r12 lr sums t.
+ * Three single loads in a row take 4 cycles, a load and LDRD 5. */
 #define EP_STEP \
     "ldr r2, [r0], #4\n\t" \
-    "ldrd r4, r5, [r1], #8\n\t" \
+    "ldr r4, [r1], #4\n\t" \
+    "ldr r5, [r1], #4\n\t" \
     "sxtb16 r3, r2\n\t" \
     "smlad r6, r3, r4, r6\n\t" \
     "smlad r10, r2, r4, r10\n\t" \
@@ -35,21 +32,19 @@ typedef struct {
     "smlad r9, r3, r5, r9\n\t" \
     "smlad lr, r2, r5, lr\n\t"
 
-/* ep_dsp_rescale of one sum; channel a: r2 multiplier, r3 shift; channel b: r5 multiplier, r4 bias; r1 zero point. */
+/* Channel a: r2 multiplier, r3 shift; channel b: r5 multiplier, r4 bias; r1 zero point. */
 #ifdef EP_SINGLE_ROUNDING
-#define EP_SCALE(X, M) "smmul " X ", " X ", " M "\n\tasrs " X ", " X ", r3\n\tadc " X ", " X ", r1\n\tssat " X ", #8, " X "\n\t"
+#define EP_B_SHIFT 8
 #define EP_A(X) EP_SCALE(X, "r2")
 #define EP_B(X) "add " X ", r4, " X ", asr #8\n\t" EP_SCALE(X, "r5")
 #else
-#define EP_SCALE(X, M) \
-    "smmulr " X ", " X ", " M "\n\tadd " X ", " X ", " X ", asr #31\n\t" \
-    "asrs " X ", " X ", r3\n\tadc " X ", " X ", r1\n\tssat " X ", #8, " X "\n\t"
+#define EP_B_SHIFT 7
 #define EP_A(X) "lsl " X ", " X ", #1\n\t" EP_SCALE(X, "r2")
 #define EP_B(X) "add " X ", r4, " X ", asr #7\n\t" EP_SCALE(X, "r5")
 #endif
 
 /* All channels of four pixels: out[pixel * step + channel]. No prologue of the compiler's: it needs every register.
- * Stack: 0 columns, 4 out, 8 pairs left, 12 end of this pair's weights, 16 weight bytes, 20 step, 24 zero point. */
+ * stack ep_dsp_channels 64: 0 columns, 4 out, 8 pairs left, 12 end of this pair's weights, 16 weight bytes, 20 step, 24 zero point. */
 static __attribute__((naked, noinline, unused)) void ep_dsp_channels(
     const int8_t *stream EP_NAKED, const uint32_t *columns EP_NAKED, int8_t *out EP_NAKED, const ep_tile *tile EP_NAKED) {
     __asm__ volatile(
@@ -89,27 +84,7 @@ static __attribute__((naked, noinline, unused)) void ep_dsp_channels(
         EP_A("r6") EP_A("r7") EP_A("r8") EP_A("r9")
         "lsr r3, r3, #8\n\t"
         EP_B("r10") EP_B("r11") EP_B("r12") EP_B("lr")
-        "ldr r3, [sp, #4]\n\t"
-        "ldr r2, [sp, #20]\n\t"
-        "add r4, r3, r2\n\t"
-        "strb r6, [r3]\n\t"
-        "strb r7, [r3, r2]\n\t"
-        "strb r8, [r3, r2, lsl #1]\n\t"
-        "strb r9, [r4, r2, lsl #1]\n\t"
-        "adds r3, r3, #1\n\t"
-        "adds r4, r4, #1\n\t"
-        "strb r10, [r3]\n\t"
-        "strb r11, [r3, r2]\n\t"
-        "strb r12, [r3, r2, lsl #1]\n\t"
-        "strb lr, [r4, r2, lsl #1]\n\t"
-        "adds r3, r3, #1\n\t"
-        "ldr r1, [sp, #8]\n\t"
-        "str r3, [sp, #4]\n\t"
-        "subs r1, r1, #1\n\t"
-        "str r1, [sp, #8]\n\t"
-        "bne 3b\n\t"
-        "add sp, sp, #28\n\t"
-        "pop {r4-r11, pc}");
+        EP_TILE_STORE("20"));
 }
 
 /* `words` times four inputs into one pixel's place of the columns; returns the next place */
@@ -144,20 +119,54 @@ EP_INLINE uint32_t *ep_dsp_fill(uint32_t *to, uint32_t pair, int32_t words) {
 
 EP_INLINE uint32_t ep_dsp_zero_pair(const ep_conv *p) { return (uint32_t)(p->in_zero & 0xffff) * 0x10001u; }
 
+#ifdef EP_FOUR_BIT
+#include "ep_conv_dsp4.h"
+#define EP_IS_FOUR_BIT(p) ((p)->four_bit)
+#else
+#define EP_IS_FOUR_BIT(p) 0
+#define ep_dsp_channels4 ep_dsp_channels
+#endif
+
 EP_INLINE ep_tile ep_dsp_tile(const ep_conv *p, int32_t words) {
     const int32_t pairs = (p->out_c + 1) >> 1;
-    const ep_tile tile = {8 * words, 2 * pairs, pairs, p->out_zero};
+    const ep_tile tile = {(EP_IS_FOUR_BIT(p) ? 4 : 8) * words, 2 * pairs, pairs, p->out_zero};
     return tile;
 }
 
-/* One group of pixels: whole groups go straight out; the last few by way of scratch (a tile always writes four pixels
- * and an even number of channels). */
+/* All channels of one pixel that is left over: a tile would compute four. */
+static __attribute__((noinline, unused)) void ep_dsp_pixel(const ep_conv *p, const ep_tile *tile, const uint32_t *columns, int8_t *out) {
+    const int8_t *w = p->weight;
+    for (int32_t c = 0; c < p->out_c; c += 2, w += 16) {
+        int32_t s = (int32_t)ep_load32(w), t = s;
+        const uint32_t *x = columns;
+        w += 4;
+        for (const int8_t *end = w + tile->weight_bytes; w != end; w += 8, x += 8) {
+            const uint32_t u = ep_load32(w), v = ep_load32(w + 4);
+            s = ep_smlad(ep_sxtb16(u), x[0], s);
+            t = ep_smlad(u, x[0], t);
+            s = ep_smlad(ep_sxtb16(v), x[4], s);
+            t = ep_smlad(v, x[4], t);
+        }
+        int32_t after[4]; /* multiplier a, shifts, bias b, multiplier b */
+        __builtin_memcpy(after, w, 16);
+        out[c] = (int8_t)ep_dsp_rescale(EP_DSP_DOUBLED(s), after[0], after[1] & 255, p->out_zero);
+        const int32_t b = after[2] + ((int32_t)((uint32_t)t - (uint32_t)s) >> EP_B_SHIFT);
+        if (c + 1 < p->out_c) out[c + 1] = (int8_t)ep_dsp_rescale(b, after[3], after[1] >> 8, p->out_zero);
+    }
+}
+
+/* One group of pixels: whole groups go straight out; the last few by way of scratch. */
 EP_INLINE void ep_dsp_finish(const ep_conv *p, const ep_tile *tile, const uint32_t *columns, int8_t *out, int32_t count, int8_t *spare) {
     const int32_t direct = count == 4 && tile->step == p->out_c;
-    ep_dsp_channels(p->weight, columns, direct ? out : spare, tile);
-    if (!direct)
-        for (int32_t i = 0; i < count; i++)
-            for (int32_t c = 0; c < p->out_c; c++) out[i * p->out_c + c] = spare[i * tile->step + c];
+    int8_t *to = direct ? out : spare;
+    if (count == 1 && !EP_IS_FOUR_BIT(p)) {
+        ep_dsp_pixel(p, tile, columns, out);
+        ep_dsp_clamp(out, p->out_c, p->low, p->high);
+        return;
+    }
+    if (EP_IS_FOUR_BIT(p)) ep_dsp_channels4(p->weight, columns, to, tile);
+    else ep_dsp_channels(p->weight, columns, to, tile);
+    if (!direct) ep_tile_copy(p, spare, tile->step, count, out);
     ep_dsp_clamp(out, count * p->out_c, p->low, p->high);
 }
 

@@ -8,12 +8,7 @@
 
 #include "ep_conv_gather.h"
 #include "ep_thumb2_base.h"
-
-typedef struct {
-    int32_t weight_bytes, /* per channel pair: 2 * inputs */
-        step,             /* from one pixel's outputs to the next's */
-        pairs, zero;
-} ep_tile;
+#include "ep_tile.h"
 
 /* One input: r0 weights, r1 columns, r2 r3 weights a b, r4 input, r6-r9 sums a, r10-r12 lr sums b. */
 #define EP_STEP_INPUT \
@@ -34,7 +29,7 @@ typedef struct {
 
 #define EP_OUTPUT(X, M) EP_DOUBLE(X) EP_SHORT_RESCALE(X, M, "r3", "r1", "r4")
 
-/* Stack: 0 columns, 4 out, 8 pairs left, 12 weight bytes, 16 step, 20 zero point. */
+/* stack ep_thumb2_channels 64: 0 columns, 4 out, 8 pairs left, 12 weight bytes, 16 step, 20 zero point. */
 static __attribute__((naked, noinline, unused)) void ep_thumb2_channels(
     const int8_t *stream EP_NAKED, const int8_t *columns EP_NAKED, int8_t *out EP_NAKED, const ep_tile *tile EP_NAKED) {
     __asm__ volatile(
@@ -63,27 +58,7 @@ static __attribute__((naked, noinline, unused)) void ep_thumb2_channels(
         EP_OUTPUT("r6", "r2") EP_OUTPUT("r7", "r2") EP_OUTPUT("r8", "r2") EP_OUTPUT("r9", "r2")
         "lsr r3, r3, #8\n\t"
         EP_OUTPUT("r10", "r5") EP_OUTPUT("r11", "r5") EP_OUTPUT("r12", "r5") EP_OUTPUT("lr", "r5")
-        "ldr r3, [sp, #4]\n\t"
-        "ldr r2, [sp, #16]\n\t"
-        "add r4, r3, r2\n\t"
-        "strb r6, [r3]\n\t"
-        "strb r7, [r3, r2]\n\t"
-        "strb r8, [r3, r2, lsl #1]\n\t"
-        "strb r9, [r4, r2, lsl #1]\n\t"
-        "adds r3, r3, #1\n\t"
-        "adds r4, r4, #1\n\t"
-        "strb r10, [r3]\n\t"
-        "strb r11, [r3, r2]\n\t"
-        "strb r12, [r3, r2, lsl #1]\n\t"
-        "strb lr, [r4, r2, lsl #1]\n\t"
-        "adds r3, r3, #1\n\t"
-        "ldr r1, [sp, #8]\n\t"
-        "str r3, [sp, #4]\n\t"
-        "subs r1, r1, #1\n\t"
-        "str r1, [sp, #8]\n\t"
-        "bne 3b\n\t"
-        "add sp, sp, #28\n\t"
-        "pop {r4-r11, pc}");
+        EP_TILE_STORE("16"));
 }
 
 EP_KERNEL void ep_conv_thumb2(const ep_conv *p, const int8_t *in, int8_t *out, int8_t *columns) {
@@ -95,12 +70,9 @@ EP_KERNEL void ep_conv_thumb2(const ep_conv *p, const int8_t *in, int8_t *out, i
     for (int32_t i = 0; i < pixels; i += 4) {
         const int32_t count = pixels - i < 4 ? pixels - i : 4;
         for (int32_t k = 0; k < count; k++) ep_gather_next(p, in, &at, columns + k);
-        /* a tile always writes four pixels and an even number of channels */
         const int direct = count == 4 && tile.step == p->out_c;
         ep_thumb2_channels(p->weight, columns, direct ? out : spare, &tile);
-        if (!direct)
-            for (int32_t k = 0; k < count; k++)
-                for (int32_t c = 0; c < p->out_c; c++) out[k * p->out_c + c] = spare[k * tile.step + c];
+        if (!direct) ep_tile_copy(p, spare, tile.step, count, out);
         ep_thumb2_clamp(out, count * p->out_c, p->low, p->high);
         out += 4 * p->out_c;
     }

@@ -10,13 +10,15 @@
 #define EP_DEPTHWISE_DSP_H
 
 #include "ep_dsp_base.h"
+#include "ep_tile.h"
 
 typedef struct {
     ep_conv conv;
     int32_t strip; /* output rows per strip */
 } ep_depthwise;
 
-/* What the row loops load at a stretch (offsets are in the assembly). */
+/* What the row loops load at a stretch (offsets are in the assembly).
+ * stack ep_depthwise_rows1 44, stack ep_depthwise_rows2 44 */
 typedef struct {
     const int16_t *plane; /*  0: next row */
     int32_t *sums;        /*  4: one row of sums */

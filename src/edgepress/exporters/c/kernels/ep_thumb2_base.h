@@ -5,8 +5,6 @@
 
 #include "ep_base.h"
 
-#define EP_NAKED __attribute__((unused)) /* parameters of functions that are all assembly */
-
 /* X: sum (doubled for double rounding), M: multiplier, S: shift, Z: zero point, T: a register to spoil */
 #ifdef EP_SINGLE_ROUNDING
 #define EP_DOUBLE(X) ""

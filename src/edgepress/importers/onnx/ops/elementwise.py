@@ -206,6 +206,8 @@ def clip(x: Tensor, low: Numbers | None = None, high: Numbers | None = None) -> 
         return F.relu(x)
     if lower is not None and upper is not None and lower > upper:
         return torch.full_like(x, upper)
+    if lower is not None and upper is not None and lower < upper:
+        return F.hardtanh(x, lower, upper)  # which runtimes fuse
     return torch.clamp(x, lower, upper)
 
 

@@ -1,0 +1,187 @@
+"""Moves, selections, fillings and layers that imported files bring along: ATen to ONNX."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch.fx import Node
+
+from edgepress.exporters.onnx_graph import ELEMENT, GraphBuilder, NotTranslated, to_numpy
+from edgepress.exporters.onnx_math import axes_of, operands
+from edgepress.exporters.onnx_ops import Translation, arg, rank, same
+from edgepress.ir.text import op_name
+
+# -- shapes --------------------------------------------------------------------------------------------------------
+
+
+def _squeeze(g: GraphBuilder, node: Node, out: str) -> None:
+    """Every axis of size 1; a free size is not 1."""
+    source = arg(node, 0)
+    axes = [axis for axis, size in enumerate(source.meta["val"].shape) if isinstance(size, int) and size == 1]
+    g.emit("Squeeze", [g.name(source), g.integers(axes)], out=out) if axes else same(g, node, out)
+
+
+def _narrow(g: GraphBuilder, node: Node, out: str) -> None:
+    axis, start, length = (arg(node, i) for i in (1, 2, 3))
+    if not isinstance(start, int) or not isinstance(length, int):
+        raise NotTranslated("a slice with computed bounds")
+    # A start below zero counts from the end, where start + length may be 0: the last element, not the first.
+    end = start + length if start >= 0 or start + length < 0 else 2**63 - 1
+    bounds = [g.integers([v]) for v in (start, end, int(axis) % rank(node))]
+    g.emit("Slice", [g.name(arg(node, 0)), *bounds], out=out)
+
+
+def _stack(g: GraphBuilder, node: Node, out: str) -> None:
+    axis = int(arg(node, 1, 0)) % rank(node)
+    dtype = node.meta["val"].dtype
+    parts = [g.emit("Unsqueeze", [name, g.integers([axis])]) for name in operands(g, tuple(arg(node, 0)), dtype)]
+    g.emit("Concat", parts, out=out, axis=axis)
+
+
+def _unbind(g: GraphBuilder, node: Node, out: str) -> None:
+    """Several results: their names wait for the `getitem` nodes that pick them."""
+    source, axis = g.name(arg(node, 0)), int(arg(node, 1, 0)) % rank(arg(node, 0))
+    for index in range(len(node.meta["val"])):
+        g.emit("Gather", [source, g.constant(np.asarray(index, np.int64))], out=f"{out}_{index}", axis=axis)
+
+
+def _gather(g: GraphBuilder, node: Node, out: str) -> None:
+    g.emit("GatherElements", [g.name(arg(node, 0)), g.name(arg(node, 2))], out=out, axis=arg(node, 1))
+
+
+def _index(g: GraphBuilder, node: Node, out: str) -> None:
+    """x[:, index]: one tensor of positions."""
+    places = [(axis, value) for axis, value in enumerate(arg(node, 1)) if value is not None]
+    if len(places) != 1 or places[0][1].meta["val"].dtype not in (torch.int64, torch.int32):
+        raise NotTranslated("indexing by several tensors, or by a mask")
+    axis, positions = places[0]
+    g.emit("Gather", [g.name(arg(node, 0)), g.name(positions)], out=out, axis=axis)
+
+
+def _flip(g: GraphBuilder, node: Node, out: str) -> None:
+    axes = axes_of(node, 1, arg(node, 0))
+    count = len(axes)
+    bounds = [g.integers(v) for v in ([-1] * count, [-(2**63) + 1] * count, axes, [-1] * count)]
+    g.emit("Slice", [g.name(arg(node, 0)), *bounds], out=out)
+
+
+def _repeat(g: GraphBuilder, node: Node, out: str) -> None:
+    counts: Any = arg(node, 1)
+    source = g.name(arg(node, 0))
+    if not all(isinstance(count, int) for count in counts):
+        raise NotTranslated("repetition a computed number of times")
+    missing = len(counts) - rank(arg(node, 0))
+    source = g.emit("Unsqueeze", [source, g.integers(list(range(missing)))]) if missing else source
+    g.emit("Tile", [source, g.integers(list(counts))], out=out)
+
+
+def _filled(value: float | None) -> Translation:
+    """zeros, ones and full, of a given shape."""
+
+    def rule(g: GraphBuilder, node: Node, out: str) -> None:
+        _fill(g, node, out, arg(node, 1) if value is None else value, g.sizes(node.args[0]))
+
+    return rule
+
+
+def _filled_like(value: float | None) -> Translation:
+    """zeros_like, ones_like and full_like."""
+
+    def rule(g: GraphBuilder, node: Node, out: str) -> None:
+        shape = g.emit("Shape", [g.name(arg(node, 0))])
+        _fill(g, node, out, arg(node, 1) if value is None else value, shape)
+
+    return rule
+
+
+def _fill(g: GraphBuilder, node: Node, out: str, filling: Any, shape: str) -> None:
+    if not isinstance(filling, bool | int | float):
+        raise NotTranslated(f"a tensor filled with {filling}")
+    g.emit("Expand", [g.scalar(filling, node.meta["val"].dtype), shape], out=out)
+
+
+def _random(op: str) -> Translation:
+    """Numbers of another generator than torch's: nobody can expect them to be equal."""
+
+    def rule(g: GraphBuilder, node: Node, out: str) -> None:
+        dtype = node.meta["val"].dtype
+        like = g.emit("Expand", [g.scalar(0.0, dtype), g.sizes(node.args[0])])
+        g.emit(op, [like], out=out, dtype=ELEMENT[dtype])
+
+    return rule
+
+
+def _arange(g: GraphBuilder, node: Node, out: str) -> None:
+    """Numbers in a row, where both ends are known."""
+    if not all(isinstance(value, int | float) for value in node.args):
+        raise NotTranslated("a row of a computed number of values")
+    g.names[node] = g.constant(to_numpy(torch.arange(*node.args, dtype=node.meta["val"].dtype)))  # type: ignore[arg-type]
+
+
+# -- layers --------------------------------------------------------------------------------------------------------
+
+
+def _group_norm(g: GraphBuilder, node: Node, out: str) -> None:
+    """Instance normalization of the groups, then scale and shift per channel (Wu and He 2018, section 3)."""
+    source, groups, gamma, beta = (arg(node, i) for i in range(4))
+    shape, groups = source.meta["val"].shape, int(groups)
+    ones, zeros = (g.constant(np.full(groups, v, np.float32)) for v in (1.0, 0.0))
+    grouped = g.emit("Reshape", [g.name(source), g.integers([0, groups, -1])])
+    normal = g.emit("InstanceNormalization", [grouped, ones, zeros], epsilon=float(arg(node, 4, 1e-5)))
+    if sum(not isinstance(size, int) for size in shape) > 1:
+        raise NotTranslated("group normalization of several free sizes")
+    last = g.emit("Reshape", [normal, g.target_shape(node)], out=out if gamma is None and beta is None else "")
+    for op, weight in (("Mul", gamma), ("Add", beta)):
+        if weight is not None:
+            spread = g.emit("Reshape", [g.name(weight), g.integers([-1, *[1] * (rank(source) - 2)])])
+            last = g.emit(op, [last, spread], out=out if op == "Add" or beta is None else "")
+
+
+def _pixel_shuffle(g: GraphBuilder, node: Node, out: str) -> None:
+    g.emit("DepthToSpace", [g.name(arg(node, 0))], out=out, blocksize=int(arg(node, 1)), mode="CRD")
+
+
+def _linear_upsampling(g: GraphBuilder, node: Node, out: str) -> None:
+    """Sizes are given where they are known, so that runtimes do not round factors in another way."""
+    shape, source = node.meta["val"].shape, arg(node, 0)
+    if not all(isinstance(size, int) for size in shape[2:]) or arg(node, 3) is not None:
+        raise NotTranslated("resizing by a computed or explicit factor")
+    mode = "align_corners" if arg(node, 2) else "half_pixel"
+    kind = "cubic" if "bicubic" in op_name(node) else "linear"
+    cubic = -0.75 if kind == "cubic" else None
+    sizes = [*((source, axis) for axis in (0, 1)), *(int(size) for size in shape[2:])]
+    g.emit("Resize", [g.name(source), "", "", g.sizes(sizes)], out=out, mode=kind,
+           coordinate_transformation_mode="pytorch_half_pixel" if mode == "half_pixel" else mode,
+           cubic_coeff_a=cubic)  # fmt: skip
+
+
+def _stored_grid(op: str) -> Translation:
+    """Quantize or dequantize with a scale that is a tensor of the program."""
+
+    def rule(g: GraphBuilder, node: Node, out: str) -> None:
+        scale, zero = g.tensor(arg(node, 1)), g.tensor(arg(node, 2))
+        if scale is None or zero is None:
+            raise NotTranslated("scales that are computed")
+        grid = (scale.float(), zero.to(arg(node, 5)))
+        g.emit(op, [g.name(arg(node, 0)), *(g.constant(to_numpy(value.reshape(()))) for value in grid)], out=out)
+
+    return rule
+
+
+SELECT: Mapping[str, Translation] = {
+    "quantized_decomposed.quantize_per_tensor.tensor": _stored_grid("QuantizeLinear"),
+    "quantized_decomposed.dequantize_per_tensor.tensor": _stored_grid("DequantizeLinear"),
+    "aten.squeeze": _squeeze, "aten.narrow": _narrow, "aten.stack": _stack,
+    "aten.unbind.int": _unbind, "aten.gather": _gather, "aten.index.Tensor": _index,
+    "aten.arange": _arange, "aten.arange.start": _arange, "aten.arange.start_step": _arange,
+    "aten.lift_fresh_copy": same, "aten.flip": _flip, "aten.repeat": _repeat,
+    "aten.zeros": _filled(0.0), "aten.ones": _filled(1.0),
+    "aten.full": _filled(None), "aten.zeros_like": _filled_like(0.0), "aten.ones_like": _filled_like(1.0),
+    "aten.full_like": _filled_like(None), "aten.rand": _random("RandomUniformLike"),
+    "aten.randn": _random("RandomNormalLike"), "aten.feature_dropout": same,
+    "aten.group_norm": _group_norm, "aten.pixel_shuffle": _pixel_shuffle,
+    "aten.upsample_bilinear2d.vec": _linear_upsampling, "aten.upsample_linear1d.vec": _linear_upsampling,
+    "aten.upsample_bicubic2d.vec": _linear_upsampling,
+}  # fmt: skip
+"""ATen operator -> translation."""

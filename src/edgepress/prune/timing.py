@@ -1,0 +1,159 @@
+"""Budgets on measured latency: a table of what each group's channels cost on the target, and a search that measures.
+
+The table orders what to cut; the budget itself is met by measuring the cut network, for times of parts do not add up.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgepress.analysis.channel_plan import ChannelPlan
+from edgepress.analysis.channels import ChannelGroup, ChannelGroups
+from edgepress.analysis.planned_costs import Floats, Mask, cost_model
+from edgepress.errors import UserError
+from edgepress.ir.program import Program
+from edgepress.passes.cut_channels import cut_channels
+from edgepress.prune.allocate import Budget
+from edgepress.prune.options import PruneOptions
+
+Stopwatch = Callable[[Program], float]
+"""Measured latency of a program divided by that of the program to be pruned, the two taken in turns."""
+Choose = Callable[[Sequence[tuple[str, Budget]]], Mask]
+
+TOLERANCE = 0.05  # how far below the budget the measured latency may end, relative
+TRIES = 10
+LEAST_BENEFIT = 0.1  # of what a unit saves on average by its MACs: a benefit lost in noise is not nothing
+
+
+@dataclass(frozen=True, eq=False)
+class TimeTable:
+    """Latency relative to the original as a sum over units. Same questions as `CostModel`."""
+
+    saved: Floats
+
+    def total(self, keep: Mask) -> float:
+        """The latency, 1 for all units; a model for ordering, not a measurement."""
+        return 1.0 - float(self.saved[~keep].sum())
+
+    def per_unit(self, keep: Mask) -> Floats:
+        """What removing each unit saves."""
+        return self.saved
+
+
+def time_table(
+    program: Program, groups: ChannelGroups, free: Sequence[ChannelGroup], round_to: int, stopwatch: Stopwatch
+) -> TimeTable:
+    """Measure what halving each kind of group saves; groups of equal size and equal MACs are one kind.
+
+    Halving all groups of a kind at a time gives differences large enough to be told from noise.
+    """
+    everything = np.ones(groups.units, bool)
+    macs = cost_model(program, groups, "macs").per_unit(everything)
+    kinds: dict[tuple[int, int], list[ChannelGroup]] = {}
+    for group in free:
+        kinds.setdefault((group.size, round(float(macs[group.first]))), []).append(group)
+    saved = np.zeros(groups.units)
+    for kind in kinds.values():
+        keep = _halved(groups, kind, round_to)
+        gain = 1.0 - stopwatch(cut_channels(program, ChannelPlan.from_mask(groups, keep), groups).program)
+        each = max(gain, 0.0) / max(int((~keep).sum()), 1)
+        for group in kind:
+            saved[group.first : group.first + group.size] = each
+    fair = macs / max(float(cost_model(program, groups, "macs").total(everything)), 1e-30)
+    return TimeTable(np.maximum(saved, LEAST_BENEFIT * fair))
+
+
+def _halved(groups: ChannelGroups, kind: Sequence[ChannelGroup], round_to: int) -> Mask:
+    keep = np.ones(groups.units, bool)
+    for group in kind:
+        left = max(group.size // 2 // round_to * round_to, min(round_to, group.size - 1), 1)
+        keep[group.first + left : group.first + group.size] = False
+    return keep
+
+
+def meet_latency(
+    program: Program,
+    groups: ChannelGroups,
+    free: Sequence[ChannelGroup],
+    options: PruneOptions,
+    stopwatch: Stopwatch | None,
+    choose: Choose,
+) -> Mask:
+    """The units to keep for a measured latency of at most, and at least 95 % of, the budget where channels allow it.
+
+    Raises:
+        UserError: no way to measure was given, or the budget is out of reach; says how far the network comes.
+    """
+    if stopwatch is None:
+        raise UserError(
+            "prune.reduce.latency needs a way to measure",
+            found="no stopwatch",
+            expected="a function that gives the latency of a program relative to the original",
+            fix="use the recipe, which measures on its target, or pass `stopwatch`",
+        )
+    goal = 1 - options.reduce["latency"]
+    table = time_table(program, groups, free, options.round_to, stopwatch)
+    return _Search(program, groups, table, goal, stopwatch, choose).run()
+
+
+@dataclass
+class _Search:
+    """Bisection and secants on the table's limit, the measured latency as the function."""
+
+    program: Program
+    groups: ChannelGroups
+    table: TimeTable
+    goal: float
+    stopwatch: Stopwatch
+    choose: Choose
+
+    def run(self) -> Mask:
+        """Raises: UserError if no cut is fast enough."""
+        slow, fast = (1.0, 1.0), self._fastest()
+        best, best_time = fast[2], fast[1]
+        low = (fast[0], fast[1])  # (modelled, measured) of a network that is fast enough
+        for attempt in range(TRIES):
+            if best_time >= self.goal * (1 - TOLERANCE):
+                break
+            limit = _between(low, slow, self.goal * (1 - TOLERANCE / 2), halve=attempt % 3 == 2)
+            keep = self.choose([("latency", Budget(self.table, limit))])
+            modelled, measured = self.table.total(keep), self._measure(keep)
+            if measured > self.goal:
+                slow = (limit, measured)
+                continue
+            low = (min(limit, modelled), measured)
+            if measured > best_time:
+                best, best_time = keep, measured
+        return best
+
+    def _fastest(self) -> tuple[float, float, Mask]:
+        """A network that is fast enough: the table's limit is lowered until one is, or nothing is left to cut."""
+        limit, reached, last = self.goal, 1.0, -1
+        while limit > -1:  # the table may know of less than there is to gain
+            keep = self.choose([("latency", Budget(self.table, limit))])
+            if (left := int(keep.sum())) == last:
+                limit -= 0.1
+                continue
+            measured, last = self._measure(keep), left
+            reached = min(reached, measured)
+            if measured <= self.goal:
+                return self.table.total(keep), measured, keep
+            limit -= max(measured - self.goal, 0.02)
+        raise UserError(
+            "prune.reduce.latency: the budget is out of reach",
+            found=f"measured {1 - reached:.1%} less time at best",
+            expected=f"{1 - self.goal:.1%}",
+            fix="lower the budget, `minimum` or `round_to`, or allow more groups",
+        )
+
+    def _measure(self, keep: Mask) -> float:
+        return self.stopwatch(cut_channels(self.program, ChannelPlan.from_mask(self.groups, keep), self.groups).program)
+
+
+def _between(fast: tuple[float, float], slow: tuple[float, float], goal: float, halve: bool) -> float:
+    """The modelled limit whose measured time should be `goal`: on the line through two points, or in their middle."""
+    if halve or slow[1] <= fast[1]:
+        return (fast[0] + slow[0]) / 2
+    share = (goal - fast[1]) / (slow[1] - fast[1])
+    return fast[0] + min(max(share, 0.05), 0.95) * (slow[0] - fast[0])
