@@ -28,7 +28,7 @@ NETWORKS: dict[str, tuple[Callable[[], Program], Data]] = {
 
 def measure(program: Program, data: Data, samples: int, **settings: Any) -> dict[str, Any]:
     images, labels = data("test", 1000)
-    options = QuantOptions(observer="mse", rounding_samples=min(samples, 256), **settings)
+    options = QuantOptions(observer="mse", rounding_samples=samples, **settings)
     start = time.perf_counter()
     result = quantize(program, options, load_capability("onnxruntime-x86"), batches(data("train", samples)[0]))
     seconds = time.perf_counter() - start
