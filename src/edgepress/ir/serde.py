@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,9 @@ def _refuse_pickles(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
                 _refuse_pickled_member(path, name, archive)
-    except zipfile.BadZipFile as error:
+    # A damaged archive also has member names that are no text, settings that are no JSON, sizes that are none.
+    except (zipfile.BadZipFile, zlib.error, ValueError, AttributeError, KeyError, NotImplementedError, EOFError,
+            OSError, RuntimeError) as error:  # fmt: skip
         raise UserError(f"cannot read {path}", found=str(error), expected="a .pt2 archive of torch.export.save",
                         fix="save the program with torch.export.save") from error  # fmt: skip
 
