@@ -1,7 +1,9 @@
+import math
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import numpy as np
 import pytest
 import torch
 from tests.pipeline.conftest import make_project
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 from edgepress.exporters.onnx import export_onnx
 from edgepress.ir import Program, capture
 from edgepress.measure.record import Evidence
-from edgepress.pipeline.guard import Guard, Version, _best, _pays, can_time, one_sample
+from edgepress.pipeline.guard import Guard, Version, _best, _pays, _worst_snr_db, can_time, one_sample
 from edgepress.pipeline.kernels import Profile, profile
 from edgepress.quantize.options import QuantOptions
 from edgepress.quantize.post_training import prepare, quantize
@@ -188,3 +190,24 @@ def test_dynamic_is_a_scheme_of_its_own(tmp_path: Path, edgepress: Run) -> None:
     step = next(step for step in evidence.steps if step.kind == "quantize")
     assert step.facts["dynamic_layers"] == 1
     assert [r.node for r in step.refusals] == ["conv2d (aten.conv2d)", "conv2d_1 (aten.conv2d)"]
+
+
+def test_speed_does_not_redeem_a_network_that_no_longer_answers(
+    wide: Program, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All versions are far faster than float here; none whose outputs are noise may be chosen."""
+    monkeypatch.setattr("edgepress.pipeline.guard._pays", lambda time, size: True)
+    assert guard(wide, images).choose().outcome == "integers"
+    monkeypatch.setattr("edgepress.pipeline.guard.LEAST_SNR_DB", 200.0)
+    choice = guard(wide, images).choose()
+    assert choice.outcome == "float" and choice.result is None
+    assert any("above the noise" in refusal.found for refusal in choice.refusals)
+
+
+def test_noise_of_the_worst_output() -> None:
+    truth = [np.ones(100, np.float32), np.full(10, 2.0, np.float32), np.arange(3)]
+    worse = [truth[0] + 0.1, truth[1] + 1.0, truth[2] + 1]
+    assert _worst_snr_db(truth, worse) == pytest.approx(20 * math.log10(2), abs=1e-4)
+    assert _worst_snr_db(truth, truth) == math.inf
+    assert _worst_snr_db([np.zeros(3, np.float32)], [np.ones(3, np.float32)]) == -math.inf
+    assert _worst_snr_db([np.ones(3, np.float32)], [np.full(3, np.nan, np.float32)]) == -math.inf

@@ -3,11 +3,12 @@
 Both networks are exported and profiled kernel by kernel. From what every node took, and what the conversions between
 integers and floats took, the cheapest split is computed (`quantize.profit`), quantized, exported and measured again.
 Layers that are still float and that the target quantizes dynamically are tried so. In the end all versions run in
-turns, and the fastest wins.
+turns, and the fastest wins whose outputs are still those of the network.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from statistics import quantiles
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
+import numpy as np
 import torch
 
 from edgepress.exporters.onnx import export_onnx
@@ -37,6 +39,8 @@ CLEARLY = 0.97
 """A quantized network counts as faster below this share of the float time."""
 SMALLER = 0.8
 """One that is only as fast pays below this share of the float bytes."""
+LEAST_SNR_DB = 10.0
+"""Outputs with more noise than this (a third of the signal) are no answers: speed does not redeem such a version."""
 ALIKE = 1.02
 """Times that differ by less are the same."""
 SECONDS, LEAST, MOST = 2.0, 5, 300
@@ -53,6 +57,7 @@ class Version:
         program: what is exported. path: its file, of `size` bytes. profile: its kernels. ms: its latency.
         result: what quantization gave; `None` where nothing is quantized statically.
         slow: nodes that were left float, and why. dynamic: layers that are quantized dynamically.
+        snr_db: signal above the noise of its worst output, against the float network on this runtime.
     """
 
     program: Program
@@ -62,6 +67,7 @@ class Version:
     slow: Mapping[str, str] = field(default_factory=dict)
     dynamic: tuple[str, ...] = ()
     ms: float = 0.0
+    snr_db: float = math.inf
 
     @property
     def size(self) -> int:
@@ -190,20 +196,25 @@ class Guard:
             paths[SOURCE] = self.source
         sessions = {name: open_session(path, self.target) for name, path in paths.items()}
         times = _turns(sessions, self.feeds)
+        batch = {n: v.numpy() for n, v in zip(self.program.input_names, self.inputs, strict=True)}
+        answers = {name: session.run(batch) for name, session in sessions.items()}
         for session in sessions.values():
             session.close()
-        return [replace(version, ms=times[str(i)]) for i, version in enumerate(versions)], times
+        heard = [_worst_snr_db(answers["0"], answers[str(i)]) for i in range(len(versions))]
+        return [replace(v, ms=times[str(i)], snr_db=heard[i]) for i, v in enumerate(versions)], times
 
     def _judge(self, versions: Sequence[Version], times: Mapping[str, float]) -> Choice:
         plain, *others = versions
         float_ms = min(plain.ms, times.get(SOURCE, plain.ms))
         float_bytes = min(plain.size, self.source.stat().st_size if self.source else plain.size)
-        best = _best(others, float_bytes)
+        best = _best([v for v in others if v.snr_db >= LEAST_SNR_DB] or others, float_bytes)
         pays = best.integers > 0 and _pays(best.ms / float_ms, best.size / float_bytes)
+        pays = pays and best.snr_db >= LEAST_SNR_DB
         chosen = best if pays else plain
         facts: dict[str, float | int | str] = {
             "float_ms": round(float_ms, 4), "int8_ms": round(best.ms, 4), "float_bytes": float_bytes,
             "int8_bytes": best.size, "versions_tried": len(others), "dynamic_layers": len(chosen.dynamic),
+            "int8_snr_db": round(min(best.snr_db, 999.0), 1),
         }  # fmt: skip
         return Choice(
             program=chosen.program,
@@ -234,6 +245,19 @@ def _turns(sessions: Mapping[str, Session], feeds: Mapping[str, Array]) -> dict[
     return {name: quantiles(found, n=4)[0] for name, found in seen.items()}
 
 
+def _worst_snr_db(truth: Sequence[Array], answers: Sequence[Array]) -> float:
+    """Signal power over noise power of the worst output, in dB; outputs that are no floats do not count."""
+    return min((_snr_db(a, b) for a, b in zip(truth, answers, strict=True) if a.dtype.kind == "f"), default=math.inf)
+
+
+def _snr_db(truth: Array, answer: Array) -> float:
+    true, given = truth.astype(np.float64), answer.astype(np.float64)
+    signal, noise = float(np.square(true).sum()), float(np.square(given - true).sum())
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal > 0 and math.isfinite(noise) else -math.inf
+
+
 def _best(versions: Sequence[Version], float_bytes: int) -> Version:
     """The fastest, or the smallest of those that are as fast within the noise."""
     able = [v for v in versions if v.integers and v.size <= float_bytes] or list(versions)
@@ -259,6 +283,9 @@ def one_sample(program: Program, inputs: Sequence[torch.Tensor]) -> list[torch.T
 
 def reasons(version: Version, plain: Version, float_ms: float, float_bytes: int) -> Iterator[Refusal]:
     """Why a version with integers does not pay."""
+    if version.snr_db < LEAST_SNR_DB:
+        yield Refusal("the network on integers", f"its worst output is {version.snr_db:.1f} dB above the noise",
+                      f"{LEAST_SNR_DB:g} dB; `edgepress compare RUN --layers` shows where it is lost")  # fmt: skip
     found = f"int8 {version.ms:.4g} ms, float {float_ms:.4g} ms"
     if version.size > float_bytes:
         found += f"; int8 {version.size:,} bytes, float {float_bytes:,}"
