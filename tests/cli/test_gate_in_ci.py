@@ -23,7 +23,7 @@ def shell(tmp_path: Path) -> Callable[[str, dict[str, str]], Completed]:
     (tools / "edgepress").chmod(0o755)
     work = tmp_path / "a folder"
     work.mkdir()
-    (work / "model.pt2").write_bytes(b"0" * 1000)
+    (work / "model.engine").write_bytes(b"0" * 1000)
     (work / "fits.yaml").write_text("- {metric: size_bytes, max: 2000}\n")
     (work / "tight.yaml").write_text("- {metric: size_bytes, max: 10}\n")
     (work / "open.yaml").write_text("- {metric: accuracy, min: 0.9}\n")
@@ -67,7 +67,7 @@ def test_the_action(
     inputs = {name: field.get("default", "") for name, field in action["inputs"].items()}
     install, gate = action["runs"]["steps"]
     files = {"GITHUB_OUTPUT": str(tmp_path / "output"), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
-    values = {**inputs, "subject": "model.pt2", **given}
+    values = {**inputs, "subject": "model.engine", **given}
     assert shell(install["run"], environment_of(install, values)).returncode == 0
     done = shell(gate["run"], {**environment_of(gate, values), **files, "GITHUB_ACTIONS": "true"})
     assert done.returncode == code, done.stderr
@@ -76,7 +76,7 @@ def test_the_action(
     assert not (tmp_path / "a folder" / "hacked").exists()
     if outcome:
         assert Path(outputs["junit"]).read_text().startswith("<?xml")
-        assert "model.pt2" in (tmp_path / "summary.md").read_text()
+        assert "model.engine" in (tmp_path / "summary.md").read_text()
     assert ("::error" in done.stdout) == (outcome in ("fail", "inconclusive"))
 
 
@@ -90,7 +90,7 @@ def test_the_action_names_every_input_it_uses(action: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("budgets", "code"), [("fits.yaml", 0), ("tight.yaml", 1), ("open.yaml", 3), ("none.yaml", 2)])
 def test_the_gitlab_job(repository: Path, shell: Any, tmp_path: Path, budgets: str, code: int) -> None:
     job = yaml.safe_load((repository / "docs" / "gitlab-ci.yml").read_text())["edgepress-gate"]
-    variables = {**job["variables"], "EDGEPRESS_SUBJECT": "model.pt2", "EDGEPRESS_BUDGETS": budgets}
+    variables = {**job["variables"], "EDGEPRESS_SUBJECT": "model.engine", "EDGEPRESS_BUDGETS": budgets}
     done = shell("\n".join([*job["before_script"], *job["script"]]), variables)
     assert done.returncode == code, done.stderr
     assert (tmp_path / "a folder" / job["artifacts"]["reports"]["junit"]).exists() == (code != 2)

@@ -34,13 +34,13 @@ def settings(*values: str) -> list[str]:
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite(tmp_path: Path, edgepress: Run) -> None:
     recipe = make_project(tmp_path)
-    data = dict(np.load(tmp_path / "train.npz"))
-    data["images"][:] *= np.float32(1e30)
-    np.savez(tmp_path / "train.npz", **data)
-    done = edgepress("run", str(recipe), "--out", str(tmp_path / "run"), *settings("steps=[{train: {lr: 10.0}}]"))
+    absurd = "steps=[{train: {lr: 1.0e+30, optimizer: sgd}}]"
+    done = edgepress("run", str(recipe), "--out", str(tmp_path / "run"), *settings(absurd))
     assert done.returncode == 2, done.stderr
-    assert "the loss became" in done.stderr and "step 1" in done.stderr and "fix:" in done.stderr
-    assert json.loads((tmp_path / "run" / "best.json").read_bytes())["result"].startswith("steps/00-import")
+    assert "the loss became" in done.stderr and "step" in done.stderr and "fix:" in done.stderr
+    assert json.loads((tmp_path / "run" / "best.json").read_bytes())["result"].startswith(
+        ("steps/00-import", "steps/01-baseline")
+    )
 
 
 @pytest.mark.slow

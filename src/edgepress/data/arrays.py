@@ -83,9 +83,15 @@ def from_factory(maker: Callable[..., Any] | None, options: Mapping[str, Any]) -
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{name} failed", found=f"{type(error).__name__}: {error}",
+        raise UserError(f"{name} failed{_place_of(maker)}", found=f"{type(error).__name__}: {error}",
                         expected="(inputs, targets)", fix="call it in a Python shell") from error  # fmt: skip
     return made if isinstance(made, Dataset) else _from_arrays(made, name)
+
+
+def _place_of(maker: Callable[..., object]) -> str:
+    """Where a user's function is written, if Python knows."""
+    code = getattr(maker, "__code__", None)
+    return f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""
 
 
 def existing(path: Path) -> Path:
