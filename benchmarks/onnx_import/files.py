@@ -13,6 +13,7 @@ both are exported and run in onnxruntime (see press.py). Inputs are real where E
 """
 
 import argparse
+import copy
 import functools
 import json
 import platform
@@ -199,6 +200,23 @@ def compare(model: OnnxModel, reference: Reference, samples: Samples) -> tuple[f
     return single, batch_difference(model, feeds, expected, kept, shapes)
 
 
+def errors_in_float64(model: OnnxModel, reference: Reference, samples: Samples) -> tuple[float, float]:
+    """Largest distance of (our outputs, the runtime's outputs) from the network computed in float64.
+
+    Where the two differ, this says who is at fault: onnxruntime's normalizations lose digits on flat pictures.
+    """
+    exact, kept = copy.deepcopy(model.module).double(), deterministic(model)
+    ours, theirs = 0.0, 0.0
+    for feeds in (samples(seed) for seed in range(BATCH)):
+        values = (torch.from_numpy(np.asarray(feeds[n])) for n in model.input_names)
+        with torch.no_grad():
+            truth = [v.numpy() for v in exact(*(v.double() if v.is_floating_point() else v for v in values))]
+        own, other = run(model, feeds), reference.run(feeds)
+        ours = max(ours, *(relative(own[i], truth[i]) for i in kept))
+        theirs = max(theirs, *(relative(other[i], truth[i]) for i in kept))
+    return ours, theirs
+
+
 def batch_difference(
     model: OnnxModel,
     feeds: list[dict[str, np.ndarray]],
@@ -249,14 +267,19 @@ def try_file(path: Path) -> FileResult:
     samples = functools.partial(sample, model, path.stem, shapes=sample_shapes(model, path))
     single, batch = compare(model, reference, samples)
     worst = max(single, batch or 0.0)
+    matches, reason = worst <= RELATIVE, ""
+    if not matches:
+        ours, theirs = errors_in_float64(model, reference, samples)
+        matches = ours < theirs
+        reason = f"outputs differ by {worst:.1e}; from float64 ours by {ours:.1e}, {reference.name}'s by {theirs:.1e}"
     program, kept = program_of(model, path.name), deterministic(model)
     return replace(
         result,
-        matches=worst <= RELATIVE,
+        matches=matches,
         difference=single,
         difference_batch=batch,
         reference=reference.name,
-        reason="" if worst <= RELATIVE else f"outputs differ by {worst:.1e}",
+        reason=reason,
         quantized=try_quantize(program, samples, reference.run, kept),
         pruned=try_prune(program, samples, kept),
     )

@@ -259,7 +259,8 @@ class _Run:
         pair = [latency_on(subject.measurements, target) for subject in (measured.baseline, measured.compressed)]
         if None in pair:
             return []
-        programs, artifacts = (baseline.program, compressed.program), (baseline.artifact, compressed.artifact)
+        programs = (baseline.program, compressed.program)
+        artifacts = (baseline.on(self._bench.target), compressed.on(self._bench.target))
         return list(slower_notes(*programs, artifacts, (pair[0], pair[1]), self._bench))
 
     def _key(self, config: StepConfig, stage: Stage) -> dict[str, object]:
