@@ -10,11 +10,12 @@ from edgepress.recipe.schema import Recipe
 from edgepress.recipe.steps import Step, StepConfig, Train
 
 WITHOUT: Mapping[str, Mapping[str, Any]] = {
-    "prune": {"reconstruct": False, "iterations": 1},
+    "prune": {"reconstruct": False, "iterations": 1, "reestimate": False, "learn": None},
     "train": {
         "distill": None, "augment": (), "mixup": 0.0, "cutmix": 0.0, "label_smoothing": 0.0, "ema": 0.0, "clip": 0.0,
     },
-    "quantize": {"reconstruct_steps": 0},
+    "quantize": {"reconstruct_steps": 0, "awq": False, "equalize": False, "smooth": None, "correct_biases": False},
+    "sparsify": {"epochs": 0},
 }  # fmt: skip
 """Kind of step -> setting -> its value without that ingredient."""
 
