@@ -21,12 +21,14 @@ from edgepress.measure.record import (
     Measurement,
     PairedOutcomes,
     Parity,
+    Picture,
     RefusalRecord,
     StepRecord,
     Subject,
 )
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+DRAWING = '<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script><rect width="9" height="9"/></svg>'
 WIDTHS = (16,) * 7 + (32,) * 6 + (64,) * 6
 
 
@@ -238,6 +240,7 @@ def evidence() -> Evidence:
             for i in range(14)
         ),
         sensitivity=sensitivity,
+        pictures=(Picture(title="Memory of the result on cortex-m4", svg=DRAWING),),
         notes=("evaluation data: CIFAR-10 test, 1,000 samples",),
     )
 

@@ -75,7 +75,8 @@ def test_every_part_of_the_evidence_is_there(page: Page, evidence: Evidence, jud
 
 def test_nothing_is_loaded_from_anywhere(html: str, page: Page) -> None:
     assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe", "object", "embed", "base")]
-    assert all(value.startswith("data:image/png;base64,") for value in page.attributes("src"))
+    inside = ("data:image/png;base64,", "data:image/svg+xml;base64,")
+    assert all(value.startswith(inside) for value in page.attributes("src"))
     assert all(value.startswith("#") for value in page.attributes("href"))
     assert not re.search(r"url\(|@import|https?://", html)
     assert "default-src 'none'" in html
@@ -91,6 +92,11 @@ def test_pictures_speak(page: Page) -> None:
             assert attributes["alt"]
         if tag == "svg":
             assert attributes["role"] == "img" and attributes["aria-label"]
+
+
+def test_drawings_are_images_in_which_nothing_runs(html: str) -> None:
+    assert "<script" not in html
+    assert 'src="data:image/svg+xml;base64,' in html and 'alt="Memory of the result on cortex-m4"' in html
 
 
 def test_tables_have_headers_with_scope_and_what_scrolls_is_reachable(page: Page) -> None:

@@ -207,6 +207,13 @@ class Environment(Record):
     warnings: tuple[str, ...] = ()
 
 
+class Picture(Record):
+    """A drawing that belongs to the evidence, as SVG text; `title` says in words what it shows."""
+
+    title: str
+    svg: str
+
+
 class Evidence(Record):
     """Everything a run found out: written as `evidence.json`, read by the gate and the report.
 
@@ -215,6 +222,7 @@ class Evidence(Record):
         paired, classes, forgotten: the answers on the first target that gives some (first = baseline, second =
             compressed). answers: the same per target, where several targets were asked.
         sensitivity: group -> share cut -> rise of the loss, for the heat map.
+        pictures: drawings of what was planned (the memory of a microcontroller).
     """
 
     schema_version: Literal[1] = 1
@@ -234,6 +242,7 @@ class Evidence(Record):
     forgotten: tuple[ForgottenSample, ...] = ()
     answers: Mapping[str, Answers] = Field(default_factory=dict)
     sensitivity: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
+    pictures: tuple[Picture, ...] = ()
     notes: tuple[str, ...] = ()
 
     def answered_on(self, target: str) -> "Evidence":

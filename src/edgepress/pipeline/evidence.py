@@ -55,6 +55,7 @@ def assemble(
         forgotten=measured.forgotten,
         answers=measured.answers,
         sensitivity=measured.sensitivity,
+        pictures=measured.pictures,
         notes=(*notes, *measured.notes),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +17,10 @@ from edgepress.data.dataset import Dataset
 from edgepress.exporters.c import CArtifact, Options
 from edgepress.exporters.c import export as export_c
 from edgepress.exporters.c.export import read_graph, reference
+from edgepress.exporters.c.picture import plan_svg
 from edgepress.exporters.onnx import export_onnx
 from edgepress.ir import Program
-from edgepress.measure.record import Measurement
+from edgepress.measure.record import Measurement, Picture
 from edgepress.measure.stats.pairing import pack
 from edgepress.pipeline.bench import Bench
 from edgepress.quantize.options import QuantOptions
@@ -34,8 +35,15 @@ BASELINE = "the original network, quantized and otherwise as imported"
 Array = np.ndarray
 
 
-def measure_firmware(bench: Bench, target: Target, program: Program) -> dict[str, list[Measurement]]:
-    """Measurements of "baseline" and "compressed" on a core.
+class Firmware(NamedTuple):
+    """What a core does with a model: its figures, and the plan of its memory."""
+
+    measurements: list[Measurement]
+    plan: Picture
+
+
+def measure_firmware(bench: Bench, target: Target, program: Program) -> dict[str, Firmware]:
+    """The baseline and the result ("compressed") on a core.
 
     Raises:
         UserError: the quantized program cannot be lowered to C (names the node). MissingTool: nothing can run the core.
@@ -52,7 +60,7 @@ def _quantized(bench: Bench, target: Target) -> Program:
     return quantize(bench.original, QuantOptions(), load_capability(target.capability), batches).program
 
 
-def _measure(program: Program, target: Target, data: Dataset | None, what: str) -> list[Measurement]:
+def _measure(program: Program, target: Target, data: Dataset | None, what: str) -> Firmware:
     with tempfile.TemporaryDirectory(prefix="edgepress-") as name:
         model, folder = Path(name) / "model.onnx", Path(name) / "c"
         export_onnx(program, model)
@@ -76,7 +84,8 @@ def _measure(program: Program, target: Target, data: Dataset | None, what: str) 
             target=target.name,
         )
     )
-    return measurements + _accuracy(artifact, data, expected, target, what)
+    plan = Picture(title=f"Memory of {what} on {target.name}", svg=plan_svg(artifact.manifest))
+    return Firmware(measurements + _accuracy(artifact, data, expected, target, what), plan)
 
 
 def has_four_bit_weights(program: Program) -> bool:

@@ -30,6 +30,7 @@ from edgepress.measure.record import (
     Measurement,
     PairedOutcomes,
     Parity,
+    Picture,
     Record,
     Subject,
 )
@@ -62,6 +63,7 @@ class Measured(Record):
     answers: Mapping[str, Answers] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     sensitivity: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
+    pictures: tuple[Picture, ...] = ()
 
 
 def measure(bench: Bench, settings: Measure, baseline: Candidate, compressed: Candidate) -> Measured:
@@ -83,6 +85,7 @@ def measure(bench: Bench, settings: Measure, baseline: Candidate, compressed: Ca
         parity=tuple(tour.parity),
         sensitivity=group_sensitivity(bench) if settings.sensitivity else {},
         answers={target: Answers(paired=o.paired, classes=o.classes) for target, o in several.items()},
+        pictures=tuple(tour.pictures),
         notes=tuple(tour.notes),
     )
 
@@ -103,6 +106,7 @@ class _Tour:
         self.outcomes: dict[str, Outcomes] = {}
         self.warnings: list[str] = []
         self.notes: list[str] = []
+        self.pictures: list[Picture] = []
         self.machine: Mapping[str, Any] | None = None  # what a far side says of itself; this machine if none is far
         self._first = True
 
@@ -111,8 +115,9 @@ class _Tour:
         if target.kind == "mcu":
             self._bench.reporter.progress(f"running on an emulated {target.device}")
             program = self._pair[-1].program
-            for name, measurements in measure_firmware(self._bench, target, program).items():
-                self._found[name] += measurements
+            for name, firmware in measure_firmware(self._bench, target, program).items():
+                self._found[name] += firmware.measurements
+                self.pictures.append(firmware.plan)
             return
         with ExitStack() as stack:
             sessions = {c.name: open_session(c.on(target), target) for c in self._pair}

@@ -1,5 +1,6 @@
 """The report as one self-contained HTML file: no network, no script."""
 
+import base64
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -55,6 +56,7 @@ def _facts(evidence: Evidence) -> dict[str, Any]:
         "heat_columns": heat_columns(evidence.sensitivity),
         "groups": _groups(evidence),
         "energies": energies(evidence),
+        "pictures": [(picture.title, _as_source(picture.svg)) for picture in evidence.pictures],
         "refusals": refusals(evidence),
         "recipe": _as_yaml(evidence.recipe),
         "style": Markup(stylesheet()),
@@ -68,6 +70,7 @@ def _sections(evidence: Evidence, judgement: Judgement, facts: dict[str, Any]) -
         ("budgets", "Budgets", bool(judgement.verdicts)),
         ("changes", "Gained and lost", bool(facts["changes"])),
         ("pareto", "Quality against cost", bool(facts["plots"])),
+        ("pictures", "Memory plan", bool(facts["pictures"])),
         ("steps", "Steps", bool(facts["steps"])),
         ("layers", "Layers", bool(facts["layers"])),
         ("sensitivity", "Sensitivity", bool(facts["heat"])),
@@ -78,6 +81,11 @@ def _sections(evidence: Evidence, judgement: Judgement, facts: dict[str, Any]) -
         ("refusals", "Not done", bool(facts["refusals"])),
         ("environment", "Environment", True),
     ]
+
+
+def _as_source(svg: str) -> str:
+    """A drawing as the source of an image: whatever the evidence holds, nothing in it can run."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 def _plots(evidence: Evidence) -> list[Markup]:
