@@ -14,6 +14,7 @@ from edgepress.ir import Program, load
 from edgepress.ir.serde import MANIFEST
 from edgepress.passes.insert_qdq import PLAN
 from edgepress.pipeline.bench import Bench, Reporter
+from edgepress.pipeline.lineage import lineage
 from edgepress.pipeline.model import open_program
 from edgepress.pipeline.onnx_noise import diagnose_onnx
 from edgepress.pipeline.run import RESOLVED, set_up
@@ -75,8 +76,8 @@ def diagnose_run(
         load(before), quantized, batches, data, quant_options(config, bench.seed), capability,
         reference=reference, calibration=_calibration(bench, samples) if with_repairs else None, reporter=reporter,
     )  # fmt: skip
-    exported = next(iter(sorted(run.glob("steps/*-export-*/model.onnx"))), None)
-    return found if exported is None else replace(found, exact=_against_integers(quantized, exported, batches))
+    exported = lineage(run)[-1] / "model.onnx"
+    return found if not exported.exists() else replace(found, exact=_against_integers(quantized, exported, batches))
 
 
 def _against_integers(program: Program, exported: Path, batches: Sequence[Batch]) -> str:
@@ -150,8 +151,8 @@ def _programs(
 
 
 def _around_quantization(run: Path) -> tuple[Path, Path]:
-    """The stored programs before and after the quantize step."""
-    steps = sorted(p for p in (run / "steps").iterdir() if (p / "program" / MANIFEST).exists())
+    """The stored programs before and after the quantize step that led to the run's artifact."""
+    steps = [step for step in lineage(run) if (step / "program" / MANIFEST).exists()]
     for before, after in pairwise(steps):
         if "-quantize" in after.name and PLAN in load(after / "program").plans:
             return before / "program", after / "program"
