@@ -10,7 +10,7 @@ from edgepress.gate.verdict import Verdict
 from edgepress.gate.wording import in_terms_of, interval_in_words, limit_in_words
 
 WIDTH, HEIGHT = 360, 280
-LEFT, RIGHT, TOP, BOTTOM = 48, 16, 26, 44
+LEFT, RIGHT, TOP, BOTTOM = 58, 16, 26, 44
 GAUGE_WIDTH = 200
 
 
