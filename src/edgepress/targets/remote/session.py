@@ -8,7 +8,7 @@ from typing import Any
 
 from edgepress.errors import UserError
 from edgepress.targets.remote.far_side import FarSide
-from edgepress.targets.runtimes.inputs import Array, InputSpec, check_inputs
+from edgepress.targets.runtimes.inputs import Array, Described, InputSpec, check_inputs
 from edgepress.targets.worker import wire
 from edgepress.targets.worker.turns import Turns
 from edgepress.targets.worker.warmup import Warmup
@@ -19,7 +19,7 @@ ROUNDS_PER_REQUEST = 50
 OWN_NAME = "session"
 
 
-class RemoteSession:
+class RemoteSession(Described):
     """One artifact on a far side of its own.
 
     Attributes:
@@ -33,18 +33,6 @@ class RemoteSession:
         self._output_names = tuple(described["outputs"])
         self.machine = far_side.hello()
         self._description = f"{described['description']} on {self.machine['machine']}"
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        return tuple(self._specs)
-
-    @property
-    def input_specs(self) -> Mapping[str, InputSpec]:
-        return self._specs
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        return self._output_names
 
     def run(self, inputs: Mapping[str, Array]) -> list[Array]:
         check_inputs(inputs, self._specs)
@@ -65,9 +53,6 @@ class RemoteSession:
             NoMeter: none of the target's meters answers there.
         """
         return MeteredThere(self.far_side, wire.pack_all(inputs))
-
-    def describe(self) -> str:
-        return self._description
 
     def close(self) -> None:
         self.far_side.close()

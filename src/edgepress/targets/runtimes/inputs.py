@@ -20,6 +20,29 @@ class InputSpec(NamedTuple):
     dtype: str
 
 
+class Described:
+    """What every session says of its artifact; a session sets the three fields when it opens."""
+
+    _specs: Mapping[str, InputSpec]
+    _output_names: tuple[str, ...]
+    _description: str
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return tuple(self._specs)
+
+    @property
+    def input_specs(self) -> Mapping[str, InputSpec]:
+        return self._specs
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return self._output_names
+
+    def describe(self) -> str:
+        return self._description
+
+
 def made_up_inputs(specs: Mapping[str, InputSpec], *, batch: int = 1, seed: int = 0) -> dict[str, Array]:
     """Inputs that fit: normal noise, integers of 0 and 1 (valid as indices and masks), `batch` where a size is free."""
     rng = np.random.default_rng(seed)

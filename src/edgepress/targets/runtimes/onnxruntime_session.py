@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepress.errors import MissingTool, ToolError, UserError
-from edgepress.targets.runtimes.inputs import Array, InputSpec, check_inputs
+from edgepress.targets.runtimes.inputs import Array, Described, InputSpec, check_inputs
 
 if TYPE_CHECKING:
     from edgepress.targets.target import Target
@@ -36,7 +36,7 @@ def open_session(artifact: Path, target: Target) -> OnnxruntimeSession:
     return OnnxruntimeSession(artifact, target)
 
 
-class OnnxruntimeSession:
+class OnnxruntimeSession(Described):
     """A file loaded with the target's thread count, nodes one after another, threads asleep between runs."""
 
     def __init__(self, artifact: Path, target: Target) -> None:
@@ -60,27 +60,12 @@ class OnnxruntimeSession:
         }
         self._output_names = tuple(value.name for value in self._session.get_outputs())
 
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        return tuple(self._specs)
-
-    @property
-    def input_specs(self) -> Mapping[str, InputSpec]:
-        return self._specs
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        return self._output_names
-
     def run(self, inputs: Mapping[str, Array]) -> list[Array]:
         try:
             return self._session.run(None, inputs)
         except Exception as error:  # checked only now: a check before each run would be part of every latency
             check_inputs(inputs, self._specs)
             raise ToolError(f"onnxruntime failed in {self._name}", found=str(error).strip().splitlines()[0]) from None
-
-    def describe(self) -> str:
-        return self._description
 
     def close(self) -> None:
         self._session = None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepress.errors import MissingTool, ToolError, UserError
-from edgepress.targets.runtimes.inputs import Array, InputSpec, check_inputs
+from edgepress.targets.runtimes.inputs import Array, Described, InputSpec, check_inputs
 
 if TYPE_CHECKING:
     from edgepress.targets.target import Target
@@ -43,7 +43,7 @@ def open_session(artifact: Path, target: Target) -> OpenvinoSession:
     return OpenvinoSession(artifact, target)
 
 
-class OpenvinoSession:
+class OpenvinoSession(Described):
     """A model compiled for one stream of the target's threads, with answers in the precision the model asks for.
 
     OpenVINO would by itself compute float models in bf16 where the CPU has it; that is another model than the one that
@@ -65,20 +65,9 @@ class OpenvinoSession:
         self._names = frozenset(self._specs)
         self._types = {name: spec.dtype for name, spec in self._specs.items()}
         self._outputs = {port.get_any_name(): port for port in compiled.outputs}
+        self._output_names = tuple(self._outputs)
         version = openvino.__version__.split("-")[0]
         self._description = f"openvino {version} {target.device}, {target.threads} thread(s)"
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        return tuple(self._specs)
-
-    @property
-    def input_specs(self) -> Mapping[str, InputSpec]:
-        return self._specs
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        return tuple(self._outputs)
 
     def run(self, inputs: Mapping[str, Array]) -> list[Array]:
         # Checked before the run, unlike elsewhere: OpenVINO converts types and reuses the last inputs without a word.
@@ -90,9 +79,6 @@ class OpenvinoSession:
             check_inputs(inputs, self._specs)
             raise ToolError(f"OpenVINO failed in {self._name}", found=reason(error)) from None
         return [results[port] for port in self._outputs.values()]
-
-    def describe(self) -> str:
-        return self._description
 
     def close(self) -> None:
         self._request = None

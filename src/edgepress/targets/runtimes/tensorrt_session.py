@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepress.errors import MissingTool, ToolError
-from edgepress.targets.runtimes.inputs import Array, InputSpec, check_inputs
+from edgepress.targets.runtimes.inputs import Array, Described, InputSpec, check_inputs
 
 if TYPE_CHECKING:
     from edgepress.targets.target import Target
@@ -55,7 +55,7 @@ def open_session(artifact: Path, target: Target) -> TensorrtSession:
     return TensorrtSession(artifact, target)
 
 
-class TensorrtSession:
+class TensorrtSession(Described):
     """An engine with buffers from torch; a run ends when the outputs are in host memory."""
 
     def __init__(self, artifact: Path, target: Target) -> None:
@@ -77,18 +77,6 @@ class TensorrtSession:
         self._specs = {name: self._spec(name) for name in names if takes[name]}
         self._output_names = tuple(name for name in names if not takes[name])
         self._description = f"tensorrt {trt.__version__} {target.device}"
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        return tuple(self._specs)
-
-    @property
-    def input_specs(self) -> Mapping[str, InputSpec]:
-        return self._specs
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        return self._output_names
 
     def run(self, inputs: Mapping[str, Array]) -> list[Array]:
         buffers = self._placed(inputs)
@@ -127,9 +115,6 @@ class TensorrtSession:
         for name, buffer in buffers.items():
             self._context.set_tensor_address(name, buffer.data_ptr())
         return buffers
-
-    def describe(self) -> str:
-        return self._description
 
     def close(self) -> None:
         self._context = self._engine = None

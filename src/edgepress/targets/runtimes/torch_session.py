@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepress.errors import MissingTool, ToolError, UserError
-from edgepress.targets.runtimes.inputs import Array, InputSpec, check_inputs
+from edgepress.targets.runtimes.inputs import Array, Described, InputSpec, check_inputs
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +74,7 @@ def compile_ahead(program: Program, package: Path) -> Path:
     return Path(written)
 
 
-class TorchSession:
+class TorchSession(Described):
     """A callable on tensors, called on arrays. Outputs are copied to host memory, which also waits for a GPU."""
 
     def __init__(
@@ -89,18 +89,6 @@ class TorchSession:
         self._torch, self._call, self._device = torch, call, target.device
         self._specs, self._output_names = specs, tuple(output_names)
         self._description = f"torch {torch.__version__} {mode} {target.device}, {target.threads} thread(s)"
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        return tuple(self._specs)
-
-    @property
-    def input_specs(self) -> Mapping[str, InputSpec]:
-        return self._specs
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        return self._output_names
 
     def run(self, inputs: Mapping[str, Array]) -> list[Array]:
         check_inputs(inputs, self._specs)
@@ -125,9 +113,6 @@ class TorchSession:
             after.record()
         after.synchronize()
         return float(before.elapsed_time(after))
-
-    def describe(self) -> str:
-        return self._description
 
     def close(self) -> None:
         self._call = _closed
