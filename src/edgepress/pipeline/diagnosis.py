@@ -66,7 +66,8 @@ def diagnose_run(
         raise UserError(f"{run} is no run", found=f"no {RESOLVED}", expected="a folder of `edgepress run`",
                         fix="give the run's folder, or two model files")  # fmt: skip
     recipe = load_recipe(run / RESOLVED)
-    before, after = _around_quantization(run)
+    steps = lineage(run)
+    before, after = _around_quantization(run, steps)
     bench = set_up(recipe, "cpu", reporter)
     config = next(item.config for item in recipe.steps if isinstance(item.config, Quantize))
     reference = load(after.parent / REFERENCE) if (after.parent / REFERENCE).exists() else None
@@ -76,7 +77,7 @@ def diagnose_run(
         load(before), quantized, batches, data, quant_options(config, bench.seed), capability,
         reference=reference, calibration=_calibration(bench, samples) if with_repairs else None, reporter=reporter,
     )  # fmt: skip
-    exported = lineage(run)[-1] / "model.onnx"
+    exported = steps[-1] / "model.onnx"
     return found if not exported.exists() else replace(found, exact=_against_integers(quantized, exported, batches))
 
 
@@ -150,13 +151,13 @@ def _programs(
     return Findings(found, tried, saturating, data)
 
 
-def _around_quantization(run: Path) -> tuple[Path, Path]:
+def _around_quantization(run: Path, steps: Sequence[Path]) -> tuple[Path, Path]:
     """The stored programs before and after the quantize step that led to the run's artifact."""
-    steps = [step for step in lineage(run) if (step / "program" / MANIFEST).exists()]
-    for before, after in pairwise(steps):
+    stored = [step for step in steps if (step / "program" / MANIFEST).exists()]
+    for before, after in pairwise(stored):
         if "-quantize" in after.name and PLAN in load(after / "program").plans:
             return before / "program", after / "program"
-    raise UserError(f"{run} has no quantized program", found=", ".join(p.name for p in steps) or "no steps",
+    raise UserError(f"{run} has no quantized program", found=", ".join(p.name for p in stored) or "no steps",
                     expected="a quantize step", fix="add `quantize` to the recipe")  # fmt: skip
 
 
