@@ -12,6 +12,7 @@ import numpy.typing as npt
 from edgepress.errors import UserError
 from edgepress.measure.record import ClassOutcome, ForgottenSample, Measurement, PairedOutcomes, Record
 from edgepress.measure.stats.pairing import pack
+from edgepress.measure.stats.proportions import wilson
 
 Scores = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.integer]
@@ -143,7 +144,7 @@ def _quality(scores: Scores, labels: Labels, target: str, data: str) -> tuple[Me
     n = len(labels)
     right = scores.argmax(1) == labels
     accuracy = float(right.mean())
-    low, high = _wilson(accuracy, n)
+    _, low, high = wilson(int(right.sum()), n, 0.025)  # 95 % in all
     method = f"{n} samples"
     return (
         Measurement(
@@ -168,13 +169,6 @@ def _quality(scores: Scores, labels: Labels, target: str, data: str) -> tuple[Me
             target=target,
         ),
     )
-
-
-def _wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """95 % score interval of a proportion (Wilson 1927): keeps its coverage near 0 and 1, unlike the normal one."""
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * float(np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def _forgotten(
