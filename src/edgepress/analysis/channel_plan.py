@@ -31,7 +31,8 @@ class ChannelPlan:
         return sum(self.sizes[name] - len(kept) for name, kept in self.kept.items())
 
     def to_json(self) -> dict[str, Any]:
-        return {"kept": {name: list(kept) for name, kept in self.kept.items()}, "sizes": dict(self.sizes), "attention": self.attention}
+        kept = {name: list(kept) for name, kept in self.kept.items()}
+        return {"kept": kept, "sizes": dict(self.sizes), "attention": self.attention}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ChannelPlan":

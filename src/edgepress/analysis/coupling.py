@@ -193,7 +193,7 @@ def matmul(trace: Trace, node: Node) -> Layout:
 
 
 def _settle_matrix(trace: Trace, layout: Layout) -> Layout:
-    """The last two dimensions made readable: heads among the dimensions before them keep their channels, or these do."""
+    """The last two dimensions made readable: the heads before them keep their channels, or these do."""
     settle = trace.settle if trace.attention == "heads" else trace.settle_inside
     for position in range(max(len(layout) - 2, 0), len(layout)):
         layout = settle(layout, position)

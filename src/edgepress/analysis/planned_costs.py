@@ -130,7 +130,7 @@ def _attention_terms(node: Node, groups: ChannelGroups, total: float) -> Iterato
     """Scores cost the width of query and key, their sums that of the value."""
     widths = [costs.sizes(n)[-1] for n in (node.args[0], node.args[2])]
     for source, width in zip((node.args[0], node.args[2]), widths, strict=True):
-        atoms = _dim_atoms(groups.layouts[source.name])  # type: ignore[union-attr]
+        atoms = _dim_atoms(groups.layouts[source.name])  # type: ignore[union-attr, index]
         yield Term(total * width / sum(widths), shrinking(groups, atoms))
 
 

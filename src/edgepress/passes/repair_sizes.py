@@ -195,7 +195,7 @@ def _normalized_shape(editor: Editor, node: Node, kept: Kept) -> None:
 
 def _attention_scale(editor: Editor, node: Node, kept: Kept) -> None:
     """Scores are divided by the root of the width the network was trained with: a narrower head keeps that."""
-    position, scale = _named(node, "scale")
+    _, scale = _named(node, "scale")
     width = _source(node, kept)[-1]
     if scale is None and kept.changed(width):
         editor.set_kwarg(node, "scale", dim_size(width) ** -0.5)
