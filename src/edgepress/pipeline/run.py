@@ -15,6 +15,7 @@ from edgepress.analysis.costs import total_macs
 from edgepress.errors import UserError
 from edgepress.exporters.formats import FILES
 from edgepress.ir import Program, load, save
+from edgepress.ir.program import Refusal
 from edgepress.measure import environment
 from edgepress.measure.record import Evidence, StepRecord
 from edgepress.pipeline.bench import Bench, Reporter
@@ -124,10 +125,18 @@ def _draft(recipe: Recipe, bench: Bench) -> list[str]:
     program, plans = bench.original, []
     for number, (kind, config) in enumerate(steps_of(recipe), start=1):
         result = RUNNERS[kind](config, program, bench, Workplace(None, None))
-        refused = [f"  refused {refusal}" for refusal in result.refusals]
-        plans.append("\n".join([f"{number:02d} {kind}", (result.plan or result.summary).rstrip(), *refused]))
+        plan = (result.plan or result.summary).rstrip()
+        plans.append("\n".join([f"{number:02d} {kind}", plan, *_refused(result.refusals, plan)]))
         program = result.program
     return plans
+
+
+def _refused(refusals: Sequence[Refusal], plan: str) -> list[str]:
+    """A line per reason with all nodes it concerns; not the reasons that the plan itself gives."""
+    nodes: dict[str, list[str]] = {}
+    for one in refusals:
+        nodes.setdefault(f"{one.found} (needed: {one.needed})", []).append(one.node)
+    return [f"  refused {', '.join(names)}: {why}" for why, names in nodes.items() if why not in plan]
 
 
 def steps_of(recipe: Recipe) -> list[tuple[str, StepConfig]]:
