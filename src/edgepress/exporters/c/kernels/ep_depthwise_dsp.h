@@ -178,72 +178,118 @@ static __attribute__((naked, noinline, unused)) void ep_depthwise_rows2(
         EP_ROWS_END(EP_AT("4")));
 }
 
-EP_INLINE void ep_fill_words(uint32_t *to, uint32_t value, int32_t words) {
+/* How a row of the image goes into planes: bytes from plane to plane, from pixel to pixel, a word of zero points, pairs of
+ * pixels (behind the first where a column of padding comes before it), 1 if there is such a column + 2 if a last pixel is
+ * left, bytes to the next plane row. */
+typedef struct {
+    int32_t size, step;
+    uint32_t zero;
+    int32_t pairs, ends, gap;
+} ep_planes;
+
+/* Four channels of two pixels, r5 and r6, into four planes */
+#define EP_SPLIT \
+    "pkhbt r7, r5, r6, lsl #16\n\t" \
+    "pkhtb r8, r6, r5, asr #16\n\t" \
+    "sxtb16 r5, r7\n\t" \
+    "sxtb16 r6, r7, ror #8\n\t" \
+    "sxtb16 r7, r8\n\t" \
+    "sxtb16 r8, r8, ror #8\n\t" \
+    "str r6, [r1, r2]\n\t" \
+    "str r7, [r1, r2, lsl #1]\n\t" \
+    "str r8, [r1, r3]\n\t" \
+    "str r5, [r1], #4\n\t"
+#define EP_SPLIT_PAIR "ldr r5, [r0]\n\tldr r6, [r0, r4]\n\tadd r0, r0, r4, lsl #1\n\t" EP_SPLIT
+
+/* Whole rows of four channels. stack ep_depthwise_split 48 */
+static __attribute__((naked, noinline, unused)) void ep_depthwise_split(
+    const int8_t *from EP_NAKED, uint32_t *planes EP_NAKED, const ep_planes *to EP_NAKED, int32_t rows EP_NAKED) {
+    __asm__ volatile(
+        "push {r1-r11, lr}\n\t"
+        "mov lr, r3\n\t"
+        "ldm r2, {r2, r4, r9, r10, r11, r12}\n\t"
+        "add r3, r2, r2, lsl #1\n\t"
+        "str r12, [sp]\n"
+        "1:\n\t"
+        "tst r11, #1\n\t"
+        "beq 2f\n\t"
+        "mov r5, r9\n\t"
+        "ldr r6, [r0]\n\t"
+        "add r0, r0, r4\n\t" EP_SPLIT
+        "2:\n\t"
+        "lsrs r12, r10, #1\n\t"
+        "bcc 3f\n\t" EP_SPLIT_PAIR
+        "3:\n\t"
+        "beq 5f\n"
+        "4:\n\t" EP_SPLIT_PAIR EP_SPLIT_PAIR
+        "subs r12, r12, #1\n\t"
+        "bne 4b\n"
+        "5:\n\t"
+        "tst r11, #2\n\t"
+        "beq 6f\n\t"
+        "ldr r5, [r0]\n\t"
+        "mov r6, r9\n\t"
+        "add r0, r0, r4\n\t" EP_SPLIT
+        "6:\n\t"
+        "ldr r5, [sp]\n\t"
+        "add r1, r1, r5\n\t"
+        "subs lr, lr, #1\n\t"
+        "bne 1b\n\t"
+        "pop {r1-r11, pc}");
+}
+
+EP_INLINE ep_planes ep_depthwise_planes(const ep_conv *p, int32_t size) {
+    const int32_t behind = p->in_w - p->pad_left, words = p->pad_left + (behind + 1) / 2;
+    const ep_planes planes = {4 * size, p->in_c, (uint32_t)(p->in_zero & 0xff) * 0x01010101u, behind >> 1,
+                              p->pad_left | (behind & 1) << 1, EP_PLANE_PITCH - 4 * words};
+    return planes;
+}
+
+static __attribute__((noinline, unused)) void ep_fill_words(uint32_t *to, uint32_t value, int32_t words) {
     for (; words >= 4; words -= 4, to += 4) to[0] = to[1] = to[2] = to[3] = value;
     for (; words > 0; words--) *to++ = value;
 }
 
-/* Four channels of two pixels, u and v, into four planes */
-EP_INLINE void ep_depthwise_split(uint32_t *plane, int32_t size, uint32_t u, uint32_t v) {
-    uint32_t low, high;
-    __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(low) : "r"(u), "r"(v));
-    __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(high) : "r"(v), "r"(u));
-    plane[0] = ep_sxtb16(low);
-    plane[size] = ep_sxtb16_odd(low);
-    plane[2 * size] = ep_sxtb16(high);
-    plane[3 * size] = ep_sxtb16_odd(high);
-}
-
-/* One row of four channels into planes of `size` words; its first word holds the column of padding, if there is one. */
-EP_INLINE void ep_depthwise_gather(const ep_conv *p, const int8_t *from, uint32_t *plane, int32_t size) {
-    const uint32_t zero = (uint32_t)(p->in_zero & 0xff) * 0x01010101u;
-    const int32_t step = p->in_c;
-    int32_t left = p->in_w;
-    if (p->pad_left) {
-        ep_depthwise_split(plane++, size, zero, ep_load32(from));
-        from += step;
-        left--;
-    }
-    for (; left >= 4; left -= 4, plane += 2) {
-        ep_depthwise_split(plane, size, ep_load32(from), ep_load32(from + step));
-        from += 2 * step;
-        ep_depthwise_split(plane + 1, size, ep_load32(from), ep_load32(from + step));
-        from += 2 * step;
-    }
-    for (; left > 1; left -= 2, from += 2 * step) ep_depthwise_split(plane++, size, ep_load32(from), ep_load32(from + step));
-    if (left) ep_depthwise_split(plane, size, ep_load32(from), zero);
+/* `rows` rows of zero points */
+EP_INLINE uint32_t *ep_depthwise_border(const ep_conv *p, uint32_t *plane, int32_t size, int32_t rows) {
+    const int32_t words = rows * (EP_PLANE_PITCH / 4);
+    for (int32_t k = 0; k < 4; k++) ep_fill_words(plane + k * size, (uint32_t)(p->in_zero & 0xffff) * 0x10001u, words);
+    return plane + words;
 }
 
 /* `rows` rows of four channels into planes, from input row y on; rows outside the image are zero points. */
-EP_INLINE void ep_depthwise_strip(const ep_conv *p, const int8_t *in, int32_t y, uint32_t *plane, int32_t size, int32_t rows) {
-    for (; rows > 0; rows--, y++, plane += EP_PLANE_PITCH / 4) {
-        if (y >= 0 && y < p->in_h) ep_depthwise_gather(p, in + y * p->in_w * p->in_c, plane, size);
-        else
-            for (int32_t k = 0; k < 4; k++)
-                ep_fill_words(plane + k * size, (uint32_t)(p->in_zero & 0xffff) * 0x10001u, EP_PLANE_PITCH / 4);
+EP_INLINE void ep_depthwise_strip(const ep_conv *p, const int8_t *in, int32_t y, uint32_t *plane, const ep_planes *to, int32_t rows, int32_t border) {
+    const int32_t above = y < 0 ? -y : 0, end = y + rows > p->in_h ? p->in_h : y + rows, inside = end - y - above;
+    if (above && border) ep_depthwise_border(p, plane, to->size >> 2, above);
+    plane += above * (EP_PLANE_PITCH / 4);
+    if (inside > 0) ep_depthwise_split(in + (y + above) * p->in_w * p->in_c, plane, to, inside);
+    if (rows > above + inside && border) ep_depthwise_border(p, plane + inside * (EP_PLANE_PITCH / 4), to->size >> 2, rows - above - inside);
+}
+
+/* Rows that a strip shares with the one before */
+EP_INLINE void ep_depthwise_keep(uint32_t *plane, int32_t size, int32_t moved, int32_t words) {
+    for (int32_t k = 0; k < 4; k++, plane += size) {
+        uint32_t *to = plane;
+        for (const uint32_t *end = plane + words; to != end; to++) *to = to[moved];
     }
 }
 
 /* Four channels from `base` on, of which the first `skip` are done. */
-EP_INLINE void ep_depthwise_four(const ep_depthwise *d, const int8_t *in, int8_t *out, uint32_t *plane, ep_rows *rows, int32_t base, int32_t skip) {
+EP_INLINE void ep_depthwise_four(const ep_depthwise *d, const int8_t *in, int8_t *out, uint32_t *plane, ep_rows *rows, const ep_planes *to, int32_t base, int32_t skip) {
     const ep_conv *p = &d->conv;
-    const int32_t keep = 3 - p->stride_h, pitch = EP_PLANE_PITCH / 4;
-    const int32_t moved = d->strip * p->stride_h * pitch, size = moved + keep * pitch;
+    const int32_t keep = 3 - p->stride_h, pitch = EP_PLANE_PITCH / 4, size = to->size >> 2;
     int32_t y = -p->pad_top, kept = 0;
     for (int32_t first = 0; first < p->out_h; first += d->strip) {
         rows->rows = p->out_h - first < d->strip ? p->out_h - first : d->strip;
-        for (int32_t k = 0; k < 4 * kept; k++) { /* rows shared with the strip before */
-            uint32_t *to = plane + (k & 3) * size + (k >> 2) * pitch;
-            for (int32_t i = 0; i < pitch; i++) to[i] = to[moved + i];
-        }
+        if (kept) ep_depthwise_keep(plane, size, d->strip * p->stride_h * pitch, keep * pitch);
         const int32_t fresh = rows->rows * p->stride_h + keep - kept;
-        ep_depthwise_strip(p, in + base, y, plane + kept * pitch, size, fresh);
-        int8_t *to = out + first * rows->row_step + base;
+        ep_depthwise_strip(p, in + base, y, plane + kept * pitch, to, fresh, d->strip < p->out_h);
+        int8_t *at = out + first * rows->row_step + base;
         for (int32_t k = skip; k < 4; k++) {
             const int8_t *channel = p->weight + 18 * (base + k);
             const int16_t *from = (const int16_t *)(const void *)(plane + k * size);
-            if (p->stride_w == 1) ep_depthwise_rows1(channel, from, to + k, rows);
-            else ep_depthwise_rows2(channel, from, to + k, rows);
+            if (p->stride_w == 1) ep_depthwise_rows1(channel, from, at + k, rows);
+            else ep_depthwise_rows2(channel, from, at + k, rows);
         }
         y += fresh;
         kept = keep;
@@ -252,12 +298,13 @@ EP_INLINE void ep_depthwise_four(const ep_depthwise *d, const int8_t *in, int8_t
 
 EP_KERNEL void ep_depthwise_dsp(const ep_depthwise *d, const int8_t *in, int8_t *out, uint32_t *scratch) {
     const ep_conv *p = &d->conv;
-    const int32_t size = (d->strip * p->stride_h + 3 - p->stride_h) * (EP_PLANE_PITCH / 4), column = 2 * p->stride_w;
+    const int32_t plane_rows = d->strip * p->stride_h + 3 - p->stride_h, column = 2 * p->stride_w;
+    const ep_planes planes = ep_depthwise_planes(p, plane_rows * (EP_PLANE_PITCH / 4));
     ep_rows rows = {p->out_c, p->out_w * p->out_c, (p->out_w & ~1) * column, ((p->out_w + 1) & ~1) * column, p->out_zero, 0};
-    ep_fill_words(scratch, (uint32_t)(p->in_zero & 0xffff) * 0x10001u, 4 * size); /* the columns behind stay as they are */
+    ep_depthwise_border(p, scratch, planes.size >> 2, plane_rows); /* the columns behind stay as they are */
     for (int32_t c = 0; c < p->in_c; c += 4) {
         const int32_t base = c + 4 > p->in_c ? p->in_c - 4 : c; /* the last four may overlap those before */
-        ep_depthwise_four(d, in, out, scratch, &rows, base, c - base);
+        ep_depthwise_four(d, in, out, scratch, &rows, &planes, base, c - base);
     }
     ep_dsp_clamp(out, p->out_h * p->out_w * p->out_c, p->low, p->high);
 }
