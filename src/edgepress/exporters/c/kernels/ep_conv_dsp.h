@@ -81,15 +81,28 @@ EP_INLINE uint32_t *ep_dsp_widen(uint32_t *to, const int8_t *from, int32_t words
     return to;
 }
 
-/* ... of both pixels, one or more */
+/* Four inputs of both pixels */
+#define EP_WIDEN \
+    "ldr r5, [%[first]], #4\n\t" \
+    "ldr r6, [%[second]], #4\n\t" \
+    "sxtb16 r3, r5\n\t" \
+    "sxtb16 r4, r6\n\t" \
+    "sxtb16 r5, r5, ror #8\n\t" \
+    "sxtb16 r6, r6, ror #8\n\t" \
+    "stm %[to]!, {r3, r4, r5, r6}\n\t"
+
 EP_INLINE uint32_t *ep_dsp_widen_both(uint32_t *to, const int8_t *first, const int8_t *second, int32_t words) {
-    for (const int8_t *end = first + 4 * words; first != end; first += 4, second += 4, to += 4) {
-        const uint32_t u = ep_load32(first), v = ep_load32(second);
-        to[0] = ep_sxtb16(u);
-        to[1] = ep_sxtb16(v);
-        to[2] = ep_sxtb16_odd(u);
-        to[3] = ep_sxtb16_odd(v);
-    }
+    __asm__ volatile("lsrs %[words], %[words], #1\n\t"
+                     "bcc 1f\n\t" EP_WIDEN
+                     "1:\n\t"
+                     "beq 3f\n"
+                     "2:\n\t" EP_WIDEN EP_WIDEN
+                     "subs %[words], %[words], #1\n\t"
+                     "bne 2b\n"
+                     "3:"
+                     : [to] "+r"(to), [first] "+r"(first), [second] "+r"(second), [words] "+r"(words)
+                     :
+                     : "r3", "r4", "r5", "r6", "cc", "memory");
     return to;
 }
 
@@ -130,18 +143,15 @@ static __attribute__((noinline, unused)) void ep_dsp_uneven(const ep_conv *p, co
     }
 }
 
-/* All channels of two pixels, or of the last one; returns the place of the next pixels. */
-EP_INLINE int8_t *ep_dsp_finish(const ep_conv *p, ep_quads *tile, const uint32_t *columns, int8_t *out, int32_t count, int8_t *spare) {
-    if (count == 1) tile->step = 0;
+/* All channels of two pixels; of one, if tile.step is 0 */
+EP_INLINE void ep_dsp_finish(const ep_conv *p, const ep_quads *tile, const uint32_t *columns, int8_t *out, int8_t *spare) {
     if (p->out_c & 3) ep_dsp_uneven(p, tile, columns, out, spare);
     else ep_dsp_run(p, p->weight, columns, out, tile);
-    return out + count * p->out_c;
 }
 
-/* A convolution's narrower range. out: behind its last byte */
+/* A convolution's narrower range */
 EP_INLINE void ep_dsp_limit(const ep_conv *p, int8_t *out) {
-    const int32_t size = p->out_h * p->out_w * p->out_c;
-    ep_dsp_clamp(out - size, size, p->low, p->high);
+    ep_dsp_clamp(out, p->out_h * p->out_w * p->out_c, p->low, p->high);
 }
 
 #endif

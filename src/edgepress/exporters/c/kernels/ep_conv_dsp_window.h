@@ -42,36 +42,37 @@ EP_INLINE void ep_dsp_window(const ep_conv *p, const ep_dsp_row *w, const int8_t
 }
 
 /* Two neighbours that lie inside the image */
-EP_INLINE void ep_dsp_windows(const ep_conv *p, const ep_dsp_row *w, const int8_t *in, int32_t y, int32_t x, uint32_t *to) {
-    const int32_t row = p->dilation_h * p->in_w * p->in_c, next = p->stride_w * p->in_c;
-    const int8_t *from = in + (y * p->in_w + x) * p->in_c;
+EP_INLINE void ep_dsp_windows(const ep_conv *p, const ep_dsp_row *w, const int8_t *from, uint32_t *to) {
+    const int32_t row = p->dilation_h * p->in_w * p->in_c - 4 * w->words, next = p->stride_w * p->in_c;
     int8_t *first = w->first, *second = w->second;
-    for (int32_t ky = 0; ky < p->kernel_h; ky++, from += row) {
-        const int8_t *end = from + 4 * w->words;
-        if (w->words) to = ep_dsp_widen_both(to, from, from + next, w->words);
-        for (int32_t i = w->left; i > 0; i--, end++) {
-            *first++ = end[0];
-            *second++ = end[next];
+    for (int32_t ky = p->kernel_h; ky > 0; ky--, from += row) {
+        to = ep_dsp_widen_both(to, from, from + next, w->words);
+        from += 4 * w->words;
+        for (int32_t i = 0; i < w->left; i++) {
+            *first++ = from[i];
+            *second++ = from[next + i];
         }
     }
-    if (w->rest) ep_dsp_widen_both(to, w->first, w->second, w->rest);
+    ep_dsp_widen_both(to, w->first, w->second, w->rest);
 }
 
 EP_KERNEL void ep_conv_dsp_window(const ep_conv *p, const int8_t *in, int8_t *out, uint32_t *columns) {
     const int32_t bytes = p->kernel_w * p->in_c, words = (p->kernel_h * bytes + 3) >> 2;
-    const int32_t rest = (p->kernel_h * (bytes & 3) + 3) >> 2, reach = (p->kernel_h - 1) * p->dilation_h;
+    const int32_t rest = (p->kernel_h * (bytes & 3) + 3) >> 2;
+    const int32_t lowest = p->in_h - 1 - (p->kernel_h - 1) * p->dilation_h; /* row and column where windows still fit */
+    const int32_t last = p->dilation_w == 1 ? p->in_w - p->stride_w - p->kernel_w : -1;
     ep_quads tile = ep_dsp_tile(p, words);
-    int8_t *spare = (int8_t *)(columns + 4 * words), *row = spare + 8, *first = row + ((bytes + 3) & ~3);
+    int8_t *spare = (int8_t *)(columns + 4 * words), *row = spare + 8, *first = row + ((bytes + 3) & ~3), *to = out;
     const ep_dsp_row w = {bytes >> 2, bytes & 3, rest, row, first, first + 4 * rest};
     int32_t ox = 0, y = -p->pad_top;
-    for (int32_t left = p->out_h * p->out_w; left > 0; left -= 2) {
-        const int32_t count = left < 2 ? 1 : 2, x = ox * p->stride_w - p->pad_left;
-        const int neighbours = ox + 1 < p->out_w && p->dilation_w == 1;
-        if (neighbours && x >= 0 && x + p->stride_w + p->kernel_w <= p->in_w && y >= 0 && y + reach < p->in_h) {
-            ep_dsp_windows(p, &w, in, y, x, columns);
+    for (int32_t left = p->out_h * p->out_w; left > 0; left -= 2, to += 2 * p->out_c) {
+        const int32_t x = ox * p->stride_w - p->pad_left;
+        if (left == 1) tile.step = 0;
+        if (x >= 0 && x <= last && ox + 1 < p->out_w && y >= 0 && y <= lowest) {
+            ep_dsp_windows(p, &w, in + (y * p->in_w + x) * p->in_c, columns);
             ox += 2;
         } else {
-            for (int32_t k = 0; k < count; k++, ox++) {
+            for (int32_t k = 0; k < 2 && k < left; k++, ox++) {
                 if (ox == p->out_w) {
                     ox = 0;
                     y += p->stride_h;
@@ -83,7 +84,7 @@ EP_KERNEL void ep_conv_dsp_window(const ep_conv *p, const int8_t *in, int8_t *ou
             ox = 0;
             y += p->stride_h;
         }
-        out = ep_dsp_finish(p, &tile, columns, out, count, spare);
+        ep_dsp_finish(p, &tile, columns, to, spare);
     }
     ep_dsp_limit(p, out);
 }
