@@ -109,7 +109,7 @@ def _gathered(graph: g.Graph, op: g.Conv, weight: Array) -> Array:
 
 
 def _in_quads(channels: Channels) -> Channels:
-    """Channels 0..3, then those up to the last: the first two quads overlap. Fewer than four are filled up with zeros."""
+    """Channels 0..3, then those up to the last: the first two quads overlap. Fewer than four are filled up."""
     count = len(channels.bias)
     order = [*range(4), *range(count % 4 or 4, count)] if count >= 4 else [*range(count), *[-1] * (4 - count)]
     real = np.asarray(order) >= 0
@@ -175,7 +175,7 @@ def _words(values: Array) -> Array:
 
 
 def _shifts(channels: Channels, rounding: Rounding, more: Array) -> Array:
-    """A word per quad with its four right shifts; more: how far each position's high product is ahead of x * m >> 31."""
+    """A word per quad with its four right shifts; more: bits that a position's high product has too many."""
     shift = channels.shift.reshape(-1, 4).astype(np.int64) + more - (rounding == "single") * (more == 0)
     return np.asarray((shift << [0, 8, 16, 24]).sum(axis=1))
 
@@ -262,6 +262,7 @@ def is_depthwise3x3(graph: g.Graph, op: g.Op) -> bool:
 
 LDRD_REACH = 1016
 STRIP_BYTES = 4096
+STRIP_SHARE = 10
 PLANES = 4
 
 
@@ -285,7 +286,7 @@ def depthwise(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
     pitch = max(
         _pitch(graph, other) for other in graph.ops if isinstance(other, g.Conv) and is_depthwise3x3(graph, other)
     )
-    strip, rows = _strip(y.shape[1], op.stride[0], pitch)
+    strip, rows = _strip(y.shape[1], op.stride[0], pitch, _spare_bytes(graph, x))
     scratch = (PLANES * rows + op.stride[0]) * pitch  # a second row of outputs that is none reads on behind the planes
     fields = {name: value for name, value in portable.conv_fields(graph, op).items() if name not in CHANNEL_ARRAYS}
     nested: dict[str, Field] = {f"conv.{name}": value for name, value in fields.items()}
@@ -311,10 +312,19 @@ def _taps(channels: Channels, rounding: Rounding) -> Array:
     return np.concatenate([weight[:, TAP_ORDER], numbers, weight[:, 8:], shift[:, None]], axis=1)
 
 
-def _strip(out_rows: int, stride: int, pitch: int) -> tuple[int, int]:
-    """(output rows per strip, plane rows) so that the planes keep to STRIP_BYTES; an even number if there are several."""
+def _spare_bytes(graph: g.Graph, image: g.Tensor) -> int:
+    """What planes may take: what the arena has left beside this image, at least a share of the largest tensor."""
+    largest = max(t.nbytes for t in graph.tensors.values() if t.data is None)
+    return min(STRIP_BYTES, max(largest - image.nbytes, largest // STRIP_SHARE))
+
+
+def _strip(out_rows: int, stride: int, pitch: int, spare: int) -> tuple[int, int]:
+    """(output rows per strip, plane rows) for planes of `spare` bytes.
+
+    An even number of rows, of which two are made at a time, if there are several strips.
+    """
     keep = 3 - stride
-    most = max(2, (STRIP_BYTES // (PLANES * pitch) - keep) // stride // 2 * 2)
+    most = max(2, ((spare // pitch - stride) // PLANES - keep) // stride // 2 * 2)
     strips = -(-out_rows // most)
     strip = out_rows if strips == 1 else -(-out_rows // strips // 2) * 2
     return strip, strip * stride + keep
