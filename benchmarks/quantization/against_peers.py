@@ -2,7 +2,7 @@
 and latency. Each contestant runs in a process of its own (peers.py); latencies are taken in turns afterwards.
 
     python recipes/families/prepare.py encoder
-    EDGEPRESS_DATA=... python benchmarks/quantization/against_peers.py --cases resnet20 resnet56 --out against_peers.json
+    EDGEPRESS_DATA=... python benchmarks/quantization/against_peers.py --observers --out against_peers.json
 
 NNCF takes part where PYTHONPATH finds it. Intel Neural Compressor 3.10 no longer reads ONNX files.
 """
@@ -66,15 +66,8 @@ def latencies(case: Case, paths: dict[str, Path], rounds: int = 60) -> dict[str,
 def quantized(name: str, tool: str, source: Path, out: Path, repeats: int) -> Row:
     """One contestant's file and what it cost: the median of `repeats` processes."""
     runs = []
+    command = [sys.executable, Path(__file__).with_name("peers.py"), name, *tool.split(), source, out]
     for _ in range(repeats):
-        command = [
-            sys.executable,
-            str(Path(__file__).with_name("peers.py")),
-            name,
-            *tool.split(),
-            str(source),
-            str(out),
-        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
         if done.returncode:
             return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1][:200]}

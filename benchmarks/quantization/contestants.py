@@ -16,6 +16,7 @@ from edgepress.ir import Program, capture
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = ROOT / "recipes" / "families"
 SAMPLES = 512
+Samples = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Case:
 
     program: Callable[[], Program]
     calibrate: Callable[[], torch.Tensor]
-    test: Callable[[], tuple[torch.Tensor, torch.Tensor]]
-    batch: int = 64
+    test: Callable[[], Samples]
+    batch: int = 32
     transformer: bool = False
     goal: float = 0.1
 
@@ -47,19 +48,23 @@ def encoder() -> Program:
     return capture(model, [questions("test")[0][:2]], input_names=["tokens"], output_names=["logits"])
 
 
-def questions(split: str) -> tuple[torch.Tensor, torch.Tensor]:
+def questions(split: str) -> Samples:
     """Tokens and labels of TREC."""
     found = factory.call("data.py:questions", {"split": split}, FAMILIES)
     return found.inputs[0], found.targets
 
 
+def cifar_case(
+    program: Callable[[], Program], data: Callable[[str, int], Samples], *, transformer: bool = False
+) -> Case:
+    return Case(program, lambda: data("train", SAMPLES)[0], lambda: data("test", 1000), transformer=transformer)
+
+
 CASES: dict[str, Case] = {
-    "resnet20": Case(lambda: resnet(20), lambda: cifar("train", SAMPLES)[0], lambda: cifar("test", 1000)),
-    "resnet56": Case(lambda: resnet(56), lambda: cifar("train", SAMPLES)[0], lambda: cifar("test", 1000)),
-    "mobilenet": Case(
-        lambda: keywords()[0], lambda: keywords()[1], lambda: (keywords()[2], keywords()[3]), batch=1, goal=0.3
-    ),
-    "vit": Case(vit, lambda: vit_cifar("train", SAMPLES)[0], lambda: vit_cifar("test", 1000), transformer=True),
+    "resnet20": cifar_case(lambda: resnet(20), cifar),
+    "resnet56": cifar_case(lambda: resnet(56), cifar),
+    "mobilenet": Case(lambda: keywords()[0], lambda: keywords()[1], lambda: keywords()[2:4], batch=1, goal=0.3),
+    "vit": cifar_case(vit, vit_cifar, transformer=True),
     "encoder": Case(encoder, lambda: questions("train")[0][:SAMPLES], lambda: questions("test"), transformer=True),
 }
 """`mobilenet`: depthwise separable convolutions, the keyword spotter of MLPerf Tiny, on real spectra."""
