@@ -17,7 +17,6 @@ from statistics import quantiles
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
-import numpy as np
 import torch
 
 from edgepress.exporters.onnx import export_onnx
@@ -25,6 +24,7 @@ from edgepress.ir import Program, Refusal
 from edgepress.ir.text import op_name
 from edgepress.passes.mark_dynamic import mark_dynamic
 from edgepress.pipeline.kernels import Profile, profile
+from edgepress.quantize.diagnose import Ratio
 from edgepress.quantize.place import fusions
 from edgepress.quantize.post_training import QuantizeResult, prepare
 from edgepress.quantize.profit import Costs, losing_nodes
@@ -251,11 +251,9 @@ def _worst_snr_db(truth: Sequence[Array], answers: Sequence[Array]) -> float:
 
 
 def _snr_db(truth: Array, answer: Array) -> float:
-    true, given = truth.astype(np.float64), answer.astype(np.float64)
-    signal, noise = float(np.square(true).sum()), float(np.square(given - true).sum())
-    if noise == 0:
-        return math.inf
-    return 10 * math.log10(signal / noise) if signal > 0 and math.isfinite(noise) else -math.inf
+    ratio = Ratio()
+    ratio.add(torch.from_numpy(truth), torch.from_numpy(answer))
+    return ratio.unbounded_db()
 
 
 def _best(versions: Sequence[Version], float_bytes: int) -> Version:
