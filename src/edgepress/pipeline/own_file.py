@@ -31,17 +31,12 @@ def own_file_notes(own: Path, baseline: Path, target: Target, original: Program)
     """
     sizes = [int(measure_size(path, *companions(path))[0].value or 0) for path in (own, baseline)]
     if sizes[0] < BETTER * sizes[1]:
-        yield _note(
-            own, "is smaller than its float export", f"{sizes[0]:,} bytes, exported {sizes[1]:,}", sizes[1] / sizes[0]
-        )
+        values = f"{sizes[0]:,} bytes, exported {sizes[1]:,}"
+        yield _note(own, "is smaller than its float export", values, sizes[1] / sizes[0])
     times = _times(own, baseline, target, original)
     if times and times[0] < BETTER * times[1]:
-        yield _note(
-            own,
-            f"is faster than its float export on {target.name}",
-            f"{times[0]:.4g} ms, exported {times[1]:.4g}",
-            times[1] / times[0],
-        )
+        values = f"{times[0]:.4g} ms, exported {times[1]:.4g}"
+        yield _note(own, f"is faster than its float export on {target.name}", values, times[1] / times[0])
 
 
 def _times(own: Path, baseline: Path, target: Target, original: Program) -> tuple[float, float] | None:
