@@ -34,14 +34,14 @@ def make_plan(
     Args:
         batches: (inputs, targets) of calibration data; not read by criteria that look at weights only.
         loss: (outputs, targets) -> mean loss of the batch.
-        groups: `channel_groups(program)` if at hand.
+        groups: `channel_groups(program, options.attention)` if at hand.
         limits: absolute cost limits in place of `options.reduce` (steps of an iterative schedule).
         stopwatch: how latency is measured, where the budget is on latency.
 
     Raises:
         UserError: the budget cannot be met with the groups there are; says how far they reach.
     """
-    groups = groups or channel_groups(program)
+    groups = groups or channel_groups(program, options.attention)
     scores = ranked(program, options, batches, loss, groups)
     free = [g for g in groups.groups if not ignored(g, options.ignore)]
     budgets = _budgets(program, groups, options, limits)

@@ -54,11 +54,11 @@ def prune(
         UserError: the budget is out of reach, or is on latency without a stopwatch.
     """
     batches = list(batches)
-    groups = channel_groups(program)
+    groups = channel_groups(program, options.attention)
     keep = np.ones(groups.units, bool)
     smaller = program
     for limits in _schedule(program, groups, options):
-        step_groups = channel_groups(smaller) if smaller is not program else groups
+        step_groups = channel_groups(smaller, options.attention) if smaller is not program else groups
         plan = make_plan(smaller, options, batches, loss, step_groups, limits, stopwatch)
         keep = _carry(groups, keep, step_groups, plan)
         smaller = _cut(program, ChannelPlan.from_mask(groups, keep), groups, options, batches)

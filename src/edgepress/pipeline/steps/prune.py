@@ -55,7 +55,7 @@ def run(config: Prune, program: Program, bench: Bench, place: Workplace) -> Step
 
 def sparser(program: Program, config: Prune, learn: Learn, bench: Bench, place: Workplace) -> Program:
     """The program after training with a group lasso on all channels that may be cut."""
-    groups = channel_groups(program)
+    groups = channel_groups(program, config.attention)
     free = [group for group in groups.groups if not ignored(group, config.ignore)]
 
     def penalty(weights: Mapping[str, Tensor]) -> Tensor:

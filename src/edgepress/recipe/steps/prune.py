@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from edgepress.analysis.pruning_terms import WEIGHT_CRITERIA, Allocation, Criterion
+from edgepress.analysis.pruning_terms import WEIGHT_CRITERIA, Allocation, Attention, Criterion
 from edgepress.recipe.section import Section, problem
 from edgepress.recipe.steps.step import Need, StepConfig
 
@@ -63,6 +63,7 @@ class Prune(StepConfig):
         criterion: how the importance of a channel is scored; see docs/pruning.md for the papers.
         allocation: `global` ranks all channels together, `uniform` takes the same share of each group, `sensitivity`
             weighs by the measured loss of each group.
+        attention: attention loses whole `heads`, or `width`: the same share of every head of a layer.
         round_to: kept channels are a multiple of this; the target's alignment without it.
         minimum: channels each group keeps at least. ignore: regular expressions of node or tensor names left whole.
         reconstruct: re-fit the weights behind the cut by least squares on calibration activations.
@@ -76,6 +77,7 @@ class Prune(StepConfig):
     criterion: Criterion = "surgeon"
     reduce: Reduce
     allocation: Allocation = "global"
+    attention: Attention = "heads"
     round_to: PositiveInt | None = None
     minimum: PositiveInt = 1
     ignore: tuple[str, ...] = ()
