@@ -5,30 +5,31 @@
     EDGEPRESS_DATA=... OMP_NUM_THREADS=1 python benchmarks/distillation/recover.py build/pruned --minutes 30
 
 Every pruned network, whoever pruned it, goes through the same loop of `edgepress.train`: the 4,000 lossless training
-images, flipped and shifted, SGD with a cosine schedule; once on the labels alone ("fine-tuning") and once with the
-original as teacher. A network that is still useful wants a smaller learning rate than one that is not, so each gets
-its own: the best of three on the validation images of `cifar.py`, with the first seed. Accuracy is that of the last
-epoch, on the first 1,000 lossless test images (standard error of one figure about 0.9 points).
+images and their labels, flipped and shifted, SGD with a cosine schedule. A network that is still useful wants a smaller
+learning rate than one that is not, so each gets its own: the best of three on the validation images of `cifar.py`,
+with the first seed. Accuracy is that of the last epoch, on the first 1,000 lossless test images (standard error of one
+figure about 0.9 points). What a teacher adds is measured in `cifar.py`.
 
 Runs are added to the JSON file one by one: stop and go on as you like.
 """
 
 import argparse
+import itertools
 import json
 import time
 from dataclasses import replace
 from pathlib import Path
 
 from cifar import cifar, validation
-from harness import BASE, TASK, Experiment, arms, run, spread
+from harness import TASK, Experiment, run, spread
 
 import edgepress.ir
+from edgepress.distill import Term
 from edgepress.importers import factory
 from edgepress.measure.environment import describe
 from edgepress.train import TrainOptions, evaluate
 
 HERE = Path(__file__).parent
-ARMS = (BASE, "kd alone + hint")
 RATES = (0.001, 0.005, 0.02)
 
 
@@ -43,19 +44,19 @@ def experiment(path: Path, epochs: int) -> Experiment:
 
 
 class Record:
-    """The JSON file: network -> {before, arm -> {"seed rate": what `run` found}}."""
+    """The JSON file: network -> {before, runs: {"seed rate": what `run` found}}."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.networks: dict = json.loads(path.read_text())["networks"] if path.exists() else {}
 
-    def once(self, item: Experiment, arm: str, seed: int, rate: float) -> dict[str, float]:
+    def once(self, item: Experiment, seed: int, rate: float) -> dict[str, float]:
         """What a run finds; it is made unless the file has it."""
-        runs, key = self.networks[item.name].setdefault(arm, {}), f"{seed} {rate}"
+        runs, key = self.networks[item.name]["runs"], f"{seed} {rate}"
         if key not in runs:
             tried = replace(item, options=replace(item.options, lr=rate))
-            runs[key] = run(tried, arms(item.student, item.teacher)[arm], seed)
-            print(item.name, arm, key, runs[key], flush=True)
+            runs[key] = run(tried, [Term("task")], seed)
+            print(item.name, key, runs[key], flush=True)
             self.write(item)
         return runs[key]
 
@@ -75,13 +76,10 @@ def chosen(runs: dict[str, dict[str, float]]) -> tuple[str, list[float]]:
 
 def table(networks: dict) -> list[str]:
     """One line per network: accuracy before and after, mean over the seeds with its standard error."""
-    lines = [f"{'network':<22} before  " + "".join(f"{arm:<26}" for arm in ARMS)]
+    lines = [f"{'network':<22} before  after"]
     for name, rows in networks.items():
-        line = f"{name:<22} {100 * rows['before']:.1f}    "
-        for arm in ARMS:
-            rate, found = chosen(rows[arm]) if rows.get(arm) else ("", [])
-            line += f"{spread(found) + f' n={len(found)} lr {rate}':<26}"
-        lines.append(line.rstrip())
+        rate, found = chosen(rows["runs"]) if rows["runs"] else ("", [])
+        lines.append(f"{name:<22} {100 * rows['before']:.1f}    {spread(found)} (n = {len(found)}, rate {rate})")
     return lines
 
 
@@ -96,14 +94,11 @@ def main() -> None:
     record, deadline = Record(given.out), time.perf_counter() + 60 * given.minutes
     items = [experiment(path, given.epochs) for path in sorted(given.programs.iterdir())]
     for item in items:
-        record.networks.setdefault(item.name, {"before": evaluate(item.student, item.test, TASK)})
-    for arm in ARMS:
-        for seed in range(given.seeds):
-            for item in items:
-                rates = RATES if not seed else [float(chosen(record.networks[item.name][arm])[0])]
-                for rate in rates:
-                    if time.perf_counter() < deadline:
-                        record.once(item, arm, seed, rate)
+        record.networks.setdefault(item.name, {"before": evaluate(item.student, item.test, TASK), "runs": {}})
+    for seed, item in itertools.product(range(given.seeds), items):
+        for rate in RATES if not seed else [float(chosen(record.networks[item.name]["runs"])[0])]:
+            if time.perf_counter() < deadline:
+                record.once(item, seed, rate)
     print(*table(record.networks), sep="\n")
 
 
