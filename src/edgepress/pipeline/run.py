@@ -21,7 +21,7 @@ from edgepress.measure.record import Evidence, StepRecord
 from edgepress.pipeline.bench import Bench, Reporter
 from edgepress.pipeline.best import is_better
 from edgepress.pipeline.candidate import Candidate, shown_files
-from edgepress.pipeline.evidence import assemble, data_notes, loss_notes, step_record
+from edgepress.pipeline.evidence import assemble, data_notes, loss_notes, step_record, weights_note
 from edgepress.pipeline.guard import can_time
 from edgepress.pipeline.guarding import latency_on, slower_notes
 from edgepress.pipeline.measuring import Measured, measure
@@ -153,7 +153,7 @@ class _Run:
     def __init__(self, recipe: Recipe, bench: Bench, store: RunStore) -> None:
         self._recipe, self._bench, self._store = recipe, bench, store
         self._steps = steps_of(recipe)
-        self._notes = [*data_notes(bench.samples), *preprocess_note(recipe)]
+        self._notes = [*weights_note(recipe), *data_notes(bench.samples), *preprocess_note(recipe)]
         self._position = 0
 
     def execute(self) -> RunOutcome:
