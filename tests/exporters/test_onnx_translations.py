@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from edgepress.exporters.onnx import build_model, export_onnx
-from edgepress.ir import Program, capture
+from edgepress.ir import Program, capture, quant_ops  # noqa: F401  (registers dynamic_quantize)
 
 aten = torch.ops.aten
 Function = Callable[..., Tensor | tuple[Tensor, ...]]
@@ -59,6 +59,10 @@ IMAGE: dict[str, Function] = {
     "instance norm": lambda x: F.instance_norm(x),
     "group norm": lambda x: F.group_norm(x, 3, torch.arange(3.0), torch.arange(3.0)),
     "group norm alone": lambda x: F.group_norm(x, 1),
+    "rms norm": lambda x: (F.rms_norm(x, (8, 6), torch.ones(8, 6) * 2, 1e-3), F.rms_norm(x, (6,))),
+    "a turned matrix": lambda x: x[:, 0, 0].t(),
+    "two numbers to choose from": lambda x: torch.where(x > 0, 0.0, -10.0) + x,
+    "a grid measured while running": lambda x: torch.ops.edgepress.dynamic_quantize(x) * 2,
     "pixel shuffle": lambda x: F.pixel_shuffle(x.reshape(x.shape[0], 12, 4, 3), 2),
     "bilinear": lambda x: F.interpolate(x, (12, 9), mode="bilinear"),
     "bilinear with corners": lambda x: F.interpolate(x, (12, 9), mode="bilinear", align_corners=True),

@@ -139,6 +139,7 @@ LOGIC: Mapping[str, Translation] = {
         ("eq", "Equal"), ("lt", "Less"), ("gt", "Greater"), ("le", "LessOrEqual"), ("ge", "GreaterOrEqual"))},
     "aten.minimum": _extremum("Min"), "aten.maximum": _extremum("Max"),
     "aten.where.self": _where, "aten.where.ScalarOther": _where, "aten.where.ScalarSelf": _where,
+    "aten.where.Scalar": _where,
     "aten.logical_not": unary("Not"),
     "aten.sum.dim_IntList": _sum, "aten.amax": _extreme_along("ReduceMax"), "aten.amin": _extreme_along("ReduceMin"),
     "aten.squeeze.dims": _squeeze, "aten.squeeze.dim": _squeeze,

@@ -89,6 +89,10 @@ def _positions(g: GraphBuilder, indices: list[Node]) -> str:
     return g.emit("Concat", columns, axis=-1)
 
 
+def _turned(g: GraphBuilder, node: Node, out: str) -> None:
+    g.emit("Transpose", [g.name(arg(node, 0))], out=out)
+
+
 def _flip(g: GraphBuilder, node: Node, out: str) -> None:
     axes = axes_of(node, 1, arg(node, 0))
     count = len(axes)
@@ -173,6 +177,18 @@ def _group_norm(g: GraphBuilder, node: Node, out: str) -> None:
             last = g.emit(op, [last, spread], out=out if op == "Add" or beta is None else "")
 
 
+def _rms_norm(g: GraphBuilder, node: Node, out: str) -> None:
+    """x / sqrt(mean(x^2) + epsilon) * weight (Zhang and Sennrich 2019, eq. 4); an operator of ONNX since opset 23."""
+    source, count, weight = arg(node, 0), len(arg(node, 1)), arg(node, 2)
+    name, dtype = g.name(source), node.meta["val"].dtype
+    square = g.emit("Mul", [name, name])
+    mean = g.emit("ReduceMean", [square], axes=list(range(-count, 0)), keepdims=1)
+    shifted = g.emit("Add", [mean, g.scalar(float(arg(node, 3, torch.finfo(dtype).eps)), dtype)])
+    normal = g.emit("Div", [name, g.emit("Sqrt", [shifted])], out=out if weight is None else "")
+    if weight is not None:
+        g.emit("Mul", [normal, g.name(weight)], out=out)
+
+
 def _pixel_shuffle(g: GraphBuilder, node: Node, out: str) -> None:
     g.emit("DepthToSpace", [g.name(arg(node, 0))], out=out, blocksize=int(arg(node, 1)), mode="CRD")
 
@@ -216,7 +232,7 @@ SELECT: Mapping[str, Translation] = {
     "aten.full": _filled(None), "aten.zeros_like": _filled_like(0.0), "aten.ones_like": _filled_like(1.0),
     "aten.full_like": _filled_like(None), "aten.rand": _random("RandomUniformLike"),
     "aten.randn": _random("RandomNormalLike"), "aten.feature_dropout": same,
-    "aten.group_norm": _group_norm, "aten.pixel_shuffle": _pixel_shuffle,
+    "aten.group_norm": _group_norm, "aten.rms_norm": _rms_norm, "aten.t": _turned, "aten.pixel_shuffle": _pixel_shuffle,
     "aten.upsample_bilinear2d.vec": _linear_upsampling, "aten.upsample_linear1d.vec": _linear_upsampling,
     "aten.upsample_bicubic2d.vec": _linear_upsampling,
 }  # fmt: skip
