@@ -17,6 +17,27 @@ from edgepress.pipeline.steps.step import Workplace
 from edgepress.recipe import load as load_recipe
 from edgepress.targets.emulate import deploy, why_not
 
+ATTENTION = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.qkv, self.out, self.head = (nn.Linear(a, b) for a, b in ((6, 8), (8, 24), (8, 8), (8, 4)))
+
+    def forward(self, image):
+        x = self.embed(image[:, 0])
+        q, k, v = (z.unflatten(-1, (2, 4)).transpose(1, 2) for z in self.qkv(x).chunk(3, -1))
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return self.head((x + self.out(y)).mean(1))
+
+def tiny():
+    torch.manual_seed(0)
+    return Attention()
+"""
+
 
 class Silent:
     """A reporter that says nothing."""
@@ -142,3 +163,23 @@ def test_a_budget_on_a_core_is_met_by_the_exported_c(project: Path, tmp_path: Pa
 def test_a_budget_on_a_core_needs_a_core(project: Path) -> None:
     with pytest.raises(UserError, match="no microcontroller"):
         take(with_steps(project, "  - prune: {criterion: l2, budget: {arena: 1 kB}}"), Workplace(None, None))
+
+
+def test_data_without_labels_is_enough(project: Path) -> None:
+    text = project.read_text().replace("path: train.npz}", "path: train.npz, targets: null}")
+    project.write_text(text)
+    result, bench = take(with_steps(project, "  - prune: {reduce: {macs: 0.4}}"), Workplace(None, None))
+    assert bench.samples.calibration is not None and bench.samples.calibration.targets is None
+    assert result.changed and result.program(*bench.original.example_inputs).isfinite().all()
+
+
+def test_the_width_of_heads_is_cut_where_a_recipe_asks_for_it(project: Path) -> None:
+    (project.parent / "net.py").write_text(ATTENTION)
+    how = "criterion: l2, reduce: {macs: 0.25}, round_to: 1, ignore: [embed, head], reconstruct: false"
+    steps = f"  - prune: {{{how}, attention: width}}"
+    result, _ = take(with_steps(project, steps), Workplace(None, None))
+    attention = next(n for n in result.program.nodes if "attention" in str(n.target))
+    shapes = [node.meta["val"].shape for node in attention.args[:3]]  # type: ignore[union-attr]
+    assert [shape[1] for shape in shapes] == [2, 2, 2]
+    assert shapes[0][-1] == shapes[1][-1] < 4
+    assert attention.kwargs["scale"] == 4**-0.5

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +24,10 @@ from edgepress.targets.runtimes import Session
 EVALUATION_BATCH = 64
 PARITY_SAMPLES = 256
 TRACED_SAMPLES = 4
-# The reference evaluator makes some 1.5 billion multiply-accumulates a second: this is half a minute of it at most.
+# The reference evaluator is for correctness: depthwise convolutions take it a thousand times what they take a runtime.
 REFERENCE_SAMPLES = 16
-MOST_REFERENCE_MACS = 2_500_000_000
+REFERENCE_SECONDS = 10.0
+MOST_REFERENCE_MACS = 1_000_000_000
 Array = np.ndarray
 
 
@@ -113,15 +116,14 @@ def _reference_hop(
     first: str, second: str, program: Program, onnx: Path, inputs: Sequence[torch.Tensor], ours: list[Array],
     axis: int | None, note: Callable[[str], object],
 ) -> Iterator[Parity]:  # fmt: skip
-    samples = min(REFERENCE_SAMPLES, MOST_REFERENCE_MACS // max(total_macs(program), 1))
-    if samples < 1 or not program.dynamic_batch():
-        why = "too large for it" if samples < 1 else "its batch is fixed"
-        note(f"{second}: left out, {why}")
+    too_large = total_macs(program) > MOST_REFERENCE_MACS
+    if too_large or not program.dynamic_batch():
+        note(f"{second}: left out, {'too large for it' if too_large else 'its batch is fixed'}")
         return
-    some = slice(samples) if _samples_first(inputs) else ...
-    feed = {name: t[some].numpy() for name, t in zip(program.input_names, inputs, strict=True)}
     try:
         reference = Reference(onnx)
+        some = _affordable(reference, program, inputs)
+        feed = _cut(program, inputs, some)
         theirs = reference.run(feed)
     except ToolError as error:  # it lacks operators that runtimes have
         note(f"{second}: left out, {error.found}")
@@ -132,6 +134,20 @@ def _reference_hop(
         layer = _first_layer(program, feed, lambda: reference.trace(feed))
         parity = parity.model_copy(update={"first_divergent_layer": layer})
     yield parity
+
+
+def _affordable(reference: Reference, program: Program, inputs: Sequence[torch.Tensor]) -> Any:
+    """The samples that the reference can answer in some seconds, as an index; the first one is timed."""
+    if not _samples_first(inputs):
+        return ...
+    feed, started = _cut(program, inputs, slice(1)), perf_counter()
+    reference.run(feed)
+    affordable = REFERENCE_SECONDS / max(perf_counter() - started, 1e-9)
+    return slice(int(min(max(affordable, 1), REFERENCE_SAMPLES)))
+
+
+def _cut(program: Program, inputs: Sequence[torch.Tensor], some: Any) -> dict[str, Array]:
+    return {name: t[some].numpy() for name, t in zip(program.input_names, inputs, strict=True)}
 
 
 def _differs(ours: Sequence[Array], theirs: Sequence[Array]) -> bool:

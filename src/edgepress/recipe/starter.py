@@ -171,6 +171,14 @@ def _steps(start: Start) -> str:
             "  - prune: {criterion: l2, reduce: {macs: 0.3}, reconstruct: false}\n"
             "  - export: {format: onnx}\n"
         )
+    if _without_labels(start.train):
+        return (
+            "# With labels (images in one folder per class) also: train (recovery).\n"
+            "steps:\n"
+            "  - prune: {reduce: {macs: 0.2}}  # judged by how far the outputs move\n"
+            "  - quantize: {scheme: int8, when_slower: float}  # what does not pay stays float\n"
+            "  - export: {format: onnx}\n"
+        )
     return (
         "steps:\n"
         "  - prune: {criterion: taylor, reduce: {macs: 0.5}}\n"
@@ -178,6 +186,12 @@ def _steps(start: Start) -> str:
         "  - quantize: {scheme: int8, when_slower: float}  # what does not pay stays float\n"
         "  - export: {format: onnx}\n"
     )
+
+
+def _without_labels(train: str) -> bool:
+    """Whether the data is a folder of images that are in no class."""
+    folder = Path(train)
+    return folder.is_dir() and not any(item.is_dir() for item in folder.iterdir())
 
 
 def _tail(start: Start) -> str:

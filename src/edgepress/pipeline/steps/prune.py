@@ -14,7 +14,9 @@ from edgepress.pipeline.forecast import gauge_of
 from edgepress.pipeline.race import race
 from edgepress.pipeline.steps.step import StepResult, Workplace
 from edgepress.prune import PruneOptions, group_lasso, prune
+from edgepress.prune.evidence import Batch, Loss
 from edgepress.prune.plan import ignored
+from edgepress.prune.unlabelled import without_labels
 from edgepress.recipe.steps.prune import Learn, Prune
 from edgepress.train import fit, options_from
 
@@ -25,6 +27,7 @@ def run(config: Prune, program: Program, bench: Bench, place: Workplace) -> Step
         criterion=config.criterion,
         reduce=config.reduce.shares if config.reduce else {},
         allocation=config.allocation,
+        attention=config.attention,
         round_to=config.round_to or bench.target.channel_alignment,
         minimum=config.minimum,
         ignore=config.ignore,
@@ -33,13 +36,13 @@ def run(config: Prune, program: Program, bench: Bench, place: Workplace) -> Step
         iterations=config.iterations,
         seed=bench.seed,
     )
-    batches = labelled(bench.calibration_batches(config.samples)) if config.needs() else []
+    batches, loss = _evidence(config, program, bench)
     if config.learn is not None and not place.dry:
         program = sparser(program, config, config.learn, bench, place)
     limits = config.budget.limits if config.budget else {}
     gauge = gauge_of(limits, bench) if limits else None
     with race(program, bench) if "latency" in options.reduce else nullcontext() as stopwatch:
-        result = prune(program, options, batches, bench.loss, stopwatch, gauge)
+        result = prune(program, options, batches, loss, stopwatch, gauge)
         time_share = None if stopwatch is None else stopwatch(result.program)
     facts: dict[str, float | int | str] = dict(result.facts)
     summary = counted(result.facts)
@@ -61,6 +64,13 @@ def counted(facts: Mapping[str, int]) -> str:
         f"MACs {facts['macs_before']:,} -> {facts['macs_after']:,}, "
         f"parameters {facts['params_before']:,} -> {facts['params_after']:,}"
     )
+
+
+def _evidence(config: Prune, program: Program, bench: Bench) -> tuple[list[Batch], Loss]:
+    """Calibration batches and the loss that channels are judged by; none where weights alone are looked at."""
+    given = list(bench.calibration_batches(config.samples)) if config.needs() else []
+    batches = labelled(given)
+    return (batches, bench.loss) if batches or not given else without_labels(program, [x for x, _ in given], bench.seed)
 
 
 def sparser(program: Program, config: Prune, learn: Learn, bench: Bench, place: Workplace) -> Program:
