@@ -54,7 +54,7 @@ def round_layers(program: Program, plan: QuantPlan, batches: Iterable[Batch], *,
     """
     inputs = gather(batches, samples)
     reference, quantized = Walk(program, inputs), Walk(insert_qdq(program, plan).program, inputs)
-    by_node = {node: point for point in plan.weights for node in point.nodes[:1]}
+    by_node = {point.nodes[0]: point for point in multiplied(program, plan)}
     found: dict[str, RoundedLayer] = {}
     biases: dict[str, torch.Tensor] = {}
     for node in [n for n in program.nodes if n.name in by_node]:
@@ -67,6 +67,12 @@ def round_layers(program: Program, plan: QuantPlan, batches: Iterable[Batch], *,
     rounded = program.with_state(state, note=f"rounded {len(found)} weights by layer output")
     scales = {name: layer.scales for name, layer in found.items()}
     return Rounded(rounded, scale_weights(rounded, plan, scales), {n: x.improvement for n, x in found.items()})
+
+
+def multiplied(program: Program, plan: QuantPlan) -> list[WeightPoint]:
+    """The weights that activations are multiplied with: all but tables."""
+    layers = {node.name for node in program.nodes if operands.weighted(program, node) is not None}
+    return [point for point in plan.weights if point.nodes[0] in layers]
 
 
 def gather(batches: Iterable[Batch], samples: int) -> tuple[torch.Tensor, ...]:
