@@ -115,11 +115,30 @@ def test_convolutions_of_uneven_shapes(seed: int, rounding: str, source_file: Pa
     check_on_m4(graph, rounding, draw, source_file, tmp_path)
 
 
-def check_on_m4(graph: g.Graph, rounding: str, draw: np.random.Generator, source: Path, folder: Path) -> None:
+@pytest.mark.parametrize("rounding", ["double", "single"])
+@pytest.mark.parametrize("seed", range(3))
+def test_four_bit_matrices(seed: int, rounding: str, source_file: Path, tmp_path: Path) -> None:
+    draw = np.random.default_rng(seed)
+    inputs, out = 4 * int(draw.integers(1, 40)), int(draw.integers(1, 14))
+    tensors = [
+        g.Tensor("x", (1, inputs), "int8", (0.1,), int(draw.integers(-128, 128))),
+        g.Tensor("w", (out, inputs), data=draw.integers(-8, 8, (out, inputs)).astype(np.int8)),
+        g.Tensor("b", (out,), "int32", data=draw.integers(-999, 999, out).astype(np.int32)),
+        g.Tensor("y", (1, out), "int8", (0.1,), 9),
+    ]
+    factor = rescale_of(*draw.uniform(0.001, 0.05, out))
+    dense = g.Dense(name="dense", inputs=("x", "w", "b"), output="y", rescale=factor)
+    graph = g.Graph("matrix", {t.name: t for t in tensors}, (dense,), ("x",), ("y",))
+    check_on_m4(graph, rounding, draw, source_file, tmp_path, four_bit=True)
+
+
+def check_on_m4(
+    graph: g.Graph, rounding: str, draw: np.random.Generator, source: Path, folder: Path, *, four_bit: bool = False
+) -> None:
     """The emulated Cortex-M4 gives the reference's bytes, and takes the fast kernel to do so."""
     if reason := why_not("cortex-m4"):
         pytest.skip(reason)
-    options = Options(target="cortex-m4", rounding=rounding, golden=1)  # type: ignore[arg-type]
+    options = Options(target="cortex-m4", rounding=rounding, golden=1, four_bit=four_bit)  # type: ignore[arg-type]
     artifact = export_graph(graph, source, folder / "c", options=options)
     assert "smlad" in artifact.manifest["layers"][0]["kernel"]
     rows = draw.integers(-128, 128, (3, graph.tensor("x").size)).astype(np.int8)

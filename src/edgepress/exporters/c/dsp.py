@@ -180,13 +180,19 @@ def _shifts(channels: Channels, rounding: Rounding, more: Array) -> Array:
     return np.asarray((shift << [0, 8, 16, 24]).sum(axis=1))
 
 
+def _nibble_words(weight: Array) -> Array:
+    """[4 n channels, K] of -8..7, K a multiple of 4 -> int8 [n, 2 K]: words of two inputs of four channels."""
+    count = len(weight) // 4
+    # [quads, 4 channels, blocks of 4 inputs] -> inputs 0 2 | 1 3, each as a b a b, c d c d
+    blocks = weight.reshape(count, 2, 2, -1, 4)[..., SXTB16_ORDER].reshape(count, 2, 2, -1, 2)
+    halves = blocks.transpose(0, 3, 1, 4, 2).reshape(count, -1, 2, 4) & 15
+    return np.asarray((halves[:, :, 0] | halves[:, :, 1] << 4).astype(np.uint8).view("i1").reshape(count, -1))
+
+
 def _stream_four_bit(quads: Channels, rounding: Rounding, plain: bool) -> Array:
     """What `ep_dsp_quads4` reads, in order: see ep_conv_dsp4.h."""
-    count, more = len(quads.bias) // 4, 0 if plain else 3
-    # [quads, 4 channels, blocks of 4 inputs] -> inputs 0 2 | 1 3, each as a b a b, c d c d
-    blocks = quads.weight.reshape(count, 2, 2, -1, 4)[..., SXTB16_ORDER].reshape(count, 2, 2, -1, 2)
-    halves = blocks.transpose(0, 3, 1, 4, 2).reshape(count, -1, 2, 4) & 15
-    words = (halves[:, :, 0] | halves[:, :, 1] << 4).astype(np.uint8).view("i1").reshape(count, -1)
+    more = 0 if plain else 3
+    words = _nibble_words(quads.weight)
     multiplier = quads.multiplier.reshape(-1, 4)
     after = [multiplier[:, 0], _shifts(quads, rounding, np.full(4, more)), *multiplier.T[1:]]
     return np.concatenate([_words(16 * quads.bias.reshape(-1, 4)), words, _words(np.stack(after, axis=1))], axis=1)
@@ -232,6 +238,19 @@ def dense(graph: g.Graph, op: g.Dense, rounding: Rounding) -> Layer | None:
     arguments = (In(x.name), Out(y.name))
     call = Call("ep_dense_dsp", "ep_dense_dsp.h", arguments, "ep_dense", portable.dense_fields(graph, op))
     return Layer(op, (call,), constants, kernel="dense 4x1 smlad")
+
+
+def dense_four_bit(graph: g.Graph, op: g.Dense, rounding: Rounding) -> Layer | None:
+    """A matrix times one row, weights of -8..7, two in a byte."""
+    x, weight, y = graph.tensor(op.inputs[0]), graph.constant(op.inputs[1]), graph.tensor(op.output)
+    channels = channels_for(graph, op, rounding)
+    if channels is None or x.size != weight.shape[1] or weight.shape[1] % 4:
+        return None
+    words = _nibble_words(padded(channels.weight, 4))
+    constants = (Constant("weight", "int8_t", words), *channels.constants(4))
+    arguments = (In(x.name), Out(y.name))
+    call = Call("ep_dense_dsp4", "ep_dense_dsp4.h", arguments, "ep_dense", portable.dense_fields(graph, op))
+    return Layer(op, (call,), constants, kernel="dense 4x1 smlad, 4-bit weights")
 
 
 def add(graph: g.Graph, op: g.Arithmetic, rounding: Rounding) -> Layer | None:
