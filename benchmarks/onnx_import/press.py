@@ -33,6 +33,8 @@ AGREES = 1e-3
 
 Feeds = dict[str, np.ndarray]
 Runner = Callable[[Feeds], list[np.ndarray]]
+Batches = Callable[[int], Feeds | None]
+"""Seed -> a batch of several samples, or `None` where the batch is not open."""
 
 
 @dataclass(frozen=True)
@@ -61,23 +63,26 @@ class Pruned:
 
     Attributes:
         done: at least a fifth of the multiply-accumulates is gone, and onnxruntime answers as the pruned program.
-        saved: share that is gone. difference: onnxruntime's to the program's answers, relative to the largest.
+        saved: share that is gone. difference: onnxruntime's to the program's answers, relative to the largest;
+            difference_batch: the same for three samples at once, where the batch is open.
     """
 
     done: bool = False
     saved: float = 0.0
     difference: float | None = None
+    difference_batch: float | None = None
     seconds: float = 0.0
     reason: str = ""
 
 
 def try_quantize(
-    program: Program, samples: Callable[[int], Feeds], reference: Runner, kept: Sequence[int]
+    program: Program, samples: Callable[[int], Feeds], batch_of: Batches, reference: Runner, kept: Sequence[int]
 ) -> Quantized:
     """Post-training int8 for onnxruntime, calibrated with 8 samples.
 
     Args:
-        samples: seed -> inputs of one sample. reference: the original file. kept: outputs that can be compared.
+        samples: seed -> inputs of one sample. batch_of: the same of several. reference: the original file.
+        kept: outputs that can be compared.
     """
     start, program = perf_counter(), strip_quantization(program).program
     try:
@@ -86,14 +91,17 @@ def try_quantize(
         if not result.plan.quantized:
             return Quantized(False, floats=len(result.plan.float_nodes), reason=_common(result.refusals))
         run = exported(result.program)
+        whole = batch_of(1000)
+        together = run(whole) if whole else []
     except Exception as error:
-        return Quantized(False, seconds=perf_counter() - start, reason=_said(error))
+        return Quantized(False, seconds=perf_counter() - start, reason=said(error))
     seconds = perf_counter() - start
     held_out = [samples(1000 + seed) for seed in range(HELD_OUT)]
     pairs = [(reference(feeds), run(feeds)) for feeds in held_out]
     costs = {node.name: macs(node) for node in prepare(program).nodes}
     return Quantized(
-        done=all(np.isfinite(found[i]).all() for _, found in pairs for i in kept),
+        done=all(np.isfinite(found[i]).all() for _, found in pairs for i in kept)
+        and all(np.isfinite(value).all() for value in together if value.dtype.kind == "f"),
         integers=len(result.plan.quantized),
         floats=len(result.plan.float_nodes),
         macs_share=sum(costs.get(name, 0) for name in result.plan.quantized) / max(sum(costs.values()), 1),
@@ -103,7 +111,7 @@ def try_quantize(
     )
 
 
-def try_prune(program: Program, samples: Callable[[int], Feeds], kept: Sequence[int]) -> Pruned:
+def try_prune(program: Program, samples: Callable[[int], Feeds], batch_of: Batches, kept: Sequence[int]) -> Pruned:
     """A fifth of the multiply-accumulates by the size of weights: whether it can be done, not how to do it best."""
     start, program = perf_counter(), strip_quantization(program).program
     options = PruneOptions(reduce={"macs": SHARE}, criterion="l1", reconstruct=False)
@@ -111,17 +119,25 @@ def try_prune(program: Program, samples: Callable[[int], Feeds], kept: Sequence[
     try:
         result = prune(program, options, [(tensors(program, feeds), torch.zeros(1))], _no_loss)
         run = exported(result.program)
-        found = run(feeds)
+        difference = _disagreement(result.program, run, feeds, kept)
+        whole = batch_of(2000)
+        difference_batch = _disagreement(result.program, run, whole, kept) if whole else None
     except Exception as error:
         kept_whole = _common(channel_groups(program).refusals)
-        return Pruned(False, seconds=perf_counter() - start, reason=f"{_said(error)}; {kept_whole}")
-    with torch.no_grad():
-        outputs: Any = result.program.module()(*tensors(program, feeds))
-    expected = [outputs] if isinstance(outputs, torch.Tensor) else outputs
-    difference = max((_relative(found[i], expected[i].numpy()) for i in kept), default=0.0)
+        return Pruned(False, seconds=perf_counter() - start, reason=f"{said(error)}; {kept_whole}")
     saved = 1 - result.facts["macs_after"] / max(result.facts["macs_before"], 1)
-    enough, agrees = saved >= SHARE - 1e-6, difference <= AGREES
-    return Pruned(enough and agrees, saved, difference, perf_counter() - start, "" if agrees else "answers differ")
+    enough, agrees = saved >= SHARE - 1e-6, max(difference, difference_batch or 0.0) <= AGREES
+    reason = "" if agrees else "answers differ"
+    return Pruned(enough and agrees, saved, difference, difference_batch, perf_counter() - start, reason)
+
+
+def _disagreement(program: Program, run: Runner, feeds: Feeds, kept: Sequence[int]) -> float:
+    """Largest relative difference between the exported file and the program."""
+    found = run(feeds)
+    with torch.no_grad():
+        outputs: Any = program.module()(*tensors(program, feeds))
+    expected = [outputs] if isinstance(outputs, torch.Tensor) else outputs
+    return max((_relative(found[i], expected[i].numpy()) for i in kept), default=0.0)
 
 
 def tensors(program: Program, feeds: Feeds) -> tuple[torch.Tensor, ...]:
@@ -152,6 +168,8 @@ def signal_to_noise(expected: Sequence[np.ndarray], found: Sequence[np.ndarray])
 
 
 def _relative(found: np.ndarray, expected: np.ndarray) -> float:
+    if np.shape(found) != expected.shape:
+        return float("inf")
     error = np.abs(np.asarray(found, np.float64) - expected.astype(np.float64)).max(initial=0.0)
     return float(error / max(np.abs(expected).max(initial=0.0), 1e-6))
 
@@ -160,7 +178,7 @@ def _no_loss(outputs: Any, targets: torch.Tensor) -> torch.Tensor:
     raise AssertionError("the size of weights needs no loss")
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
     """The user error in one line; anything else is a defect and says so."""
     text = str(error) if isinstance(error, EdgepressError) else f"DEFECT {type(error).__name__}: {error}"
     return text.replace("\n", ";")[:400]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from edgepress.exporters.onnx import build_model, export_onnx
-from edgepress.ir import Program, capture
+from edgepress.ir import Program, capture, quant_ops  # noqa: F401  (registers dynamic_quantize)
 
 aten = torch.ops.aten
 Function = Callable[..., Tensor | tuple[Tensor, ...]]
@@ -59,11 +59,31 @@ IMAGE: dict[str, Function] = {
     "instance norm": lambda x: F.instance_norm(x),
     "group norm": lambda x: F.group_norm(x, 3, torch.arange(3.0), torch.arange(3.0)),
     "group norm alone": lambda x: F.group_norm(x, 1),
+    "rms norm": lambda x: (F.rms_norm(x, (8, 6), torch.ones(8, 6) * 2, 1e-3), F.rms_norm(x, (6,))),
+    "a turned matrix": lambda x: x[:, 0, 0].t(),
+    "two numbers to choose from": lambda x: torch.where(x > 0, 0.0, -10.0) + x,
+    "a grid measured while running": lambda x: torch.ops.edgepress.dynamic_quantize(x) * 2,
     "pixel shuffle": lambda x: F.pixel_shuffle(x.reshape(x.shape[0], 12, 4, 3), 2),
     "bilinear": lambda x: F.interpolate(x, (12, 9), mode="bilinear"),
     "bilinear with corners": lambda x: F.interpolate(x, (12, 9), mode="bilinear", align_corners=True),
     "bicubic": lambda x: F.interpolate(x, (12, 9), mode="bicubic"),
     "a cast that torch.export checks": lambda x: (x > 0).to(torch.float32).to(torch.float64),
+}
+
+SIZES: dict[str, Function] = {
+    "a row as long as the batch": lambda x: torch.arange(x.shape[0])[:, None] + x[:, 0, 0],
+    "a row from the batch on": lambda x: torch.arange(x.shape[0], 2 * x.shape[0], dtype=torch.float32) * x[:, 0, 0, 0],
+    "slices with computed bounds": lambda x: (x.flatten(0, 1)[: x.shape[0] * 2], x.flatten(0, 1)[x.shape[0] :]),
+    "narrow to a computed length": lambda x: x.flatten(0, 1).narrow(0, 1, x.shape[0]),
+    "repeated as often as the batch": lambda x: x.mean(0).repeat(x.shape[0], 1, 1),
+    "a size among the numbers": lambda x: (x * x.shape[0], x + torch.scalar_tensor(x.shape[0]), x / x.shape[0] ** 1),
+    "a fraction of a size": lambda x: x * (x.shape[0] / 3) + torch.full((2, 1, 1, 1), 0.5)[:1],
+    "points": lambda x: x[:, torch.tensor([0, 2]), torch.tensor([[1], [3]])],
+    "points with a gap": lambda x: x[:, torch.tensor([0, 2]), :, torch.tensor([1, 3])],
+    "points of the batch": lambda x: x[torch.arange(x.shape[0]), (x[:, :, 0, 0] > 0).sum(1).clamp(max=2)],
+    "not a number": lambda x: torch.isnan(x / (x > 0)),
+    "pooling of volumes": lambda x: F.avg_pool3d(x[:, None], (2, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
+    "local response": lambda x: F.local_response_norm(x, 3),
 }
 
 
@@ -93,6 +113,12 @@ def answers_agree(program: Program, path: Path, *inputs: Tensor) -> None:
 def test_the_artifact_answers_as_the_program(name: str, tmp_path: Path) -> None:
     program = capture(Calls(IMAGE[name]), [X], dynamic_batch=name != "positions", input_names=["x"])
     answers_agree(program, tmp_path / "m.onnx", X)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_numbers_that_depend_on_the_batch(name: str, tmp_path: Path) -> None:
+    program = capture(Calls(SIZES[name]), [X.repeat(2, 1, 1, 1)], dynamic_batch=True, input_names=["x"])
+    answers_agree(program, tmp_path / "m.onnx", torch.cat([X, X[:1] * 2, X]))
 
 
 class Sequence(nn.Module):

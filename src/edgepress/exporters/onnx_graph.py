@@ -20,8 +20,12 @@ ELEMENT = {
     torch.bool: TensorProto.BOOL,
 }  # fmt: skip
 BATCH = "batch"
-# How sizes are computed from sizes, all of them positive.
-ARITHMETIC = {"add": "Add", "sub": "Sub", "mul": "Mul", "floordiv": "Div"}
+# How sizes are computed from sizes, none of them negative.
+ARITHMETIC = {
+    "add": "Add", "sub": "Sub", "mul": "Mul", "floordiv": "Div", "truediv": "Div", "mod": "Mod", "sym_max": "Max",
+    "sym_min": "Min", "sym_float": "Identity", "floor": "Floor", "ceil": "Ceil", "_sym_sqrt": "Sqrt",
+}  # fmt: skip
+ROUNDED = ("floor", "ceil")
 
 
 class NotTranslated(Exception):
@@ -144,23 +148,41 @@ class GraphBuilder:
             return self.integers(wanted)
         return self.emit("Concat", [self._size(size) for size in wanted], axis=0)
 
+    def number(self, value: Any, like: torch.dtype) -> str:
+        """A scalar of the given type: a number, or one computed from sizes while running."""
+        if not isinstance(value, Node):
+            return self.scalar(value, like)
+        scalar = self.emit("Squeeze", [self._size(value), self.integers([0])])
+        made = torch.float32 if _is_fraction(value) else torch.int64
+        return scalar if like == made else self.emit("Cast", [scalar], to=ELEMENT[like])
+
     def _size(self, size: Any) -> str:
         """A vector of one number."""
         if isinstance(size, int):
             return self.integers([size])
+        if isinstance(size, float):
+            return self.constant(np.asarray([size], np.float32))
         if isinstance(size, tuple):
             return self._axis(*size)
-        if size in self._sizes:
-            return self._sizes[size]
+        if size not in self._sizes:
+            self._sizes[size] = self._computed_size(size)
+        return self._sizes[size]
+
+    def _computed_size(self, size: Node) -> str:
         name = size.target.__name__ if callable(size.target) else str(size.target)
         if name == "sym_size.int":
-            made = self._axis(*size.args)
-        elif name in ARITHMETIC:
-            made = self.emit(ARITHMETIC[name], [self._size(value) for value in size.args])
-        else:
+            return self._axis(*size.args)  # type: ignore[arg-type]
+        if name not in ARITHMETIC or not is_size(size):
             raise NotTranslated(f"a size computed by {name}")
-        self._sizes[size] = made
-        return made
+        fractions = _is_fraction(size) or name in ROUNDED
+        operands = [self._size(value) for value in size.args]
+        if fractions:
+            operands = [
+                made if _is_fraction(value) else self.emit("Cast", [made], to=TensorProto.FLOAT)
+                for made, value in zip(operands, size.args, strict=True)
+            ]
+        made = self.emit(ARITHMETIC[name], operands)
+        return self.emit("Cast", [made], to=TensorProto.INT64) if name in ROUNDED and not _is_fraction(size) else made
 
     def _axis(self, source: Node, axis: int) -> str:
         return self.emit("Shape", [self.name(source)], start=axis, end=axis + 1)
@@ -189,6 +211,16 @@ class GraphBuilder:
     def _outputs(self) -> Iterator[onnx.ValueInfoProto]:
         for node, name in zip(output_nodes(self.program), self.program.output_names, strict=True):
             yield _value_info(node, name)
+
+
+def is_size(value: Any) -> bool:
+    """Whether a node's value is a size, or a number computed from sizes, not a tensor."""
+    return isinstance(value, Node) and isinstance(value.meta.get("val"), torch.SymInt | torch.SymFloat | int | float)
+
+
+def _is_fraction(value: Any) -> bool:
+    number = value.meta["val"] if isinstance(value, Node) else value
+    return isinstance(number, float | torch.SymFloat)
 
 
 def output_nodes(program: Program) -> list[Node]:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from edgepress.exporters.onnx_graph import GraphBuilder, NotTranslated, to_numpy
+from edgepress.exporters.onnx_graph import ARITHMETIC, GraphBuilder, NotTranslated, to_numpy
 from edgepress.exporters.onnx_ops import Translation, arg, nothing, operand, rank, same, unary
 
 
@@ -51,16 +51,6 @@ def _extreme_along(op: str) -> Translation:
                keepdims=int(bool(arg(node, 2, False))))  # fmt: skip
 
     return rule
-
-
-def _narrow(g: GraphBuilder, node: Node, out: str) -> None:
-    """narrow(value, axis, start, length)."""
-    axis, start, length = (arg(node, i, 0) for i in (1, 2, 3))
-    if not all(isinstance(v, int) for v in (axis, start, length)):
-        raise NotTranslated("a slice with computed bounds")
-    axis %= rank(node)
-    bounds = (g.integers([v]) for v in (start, start + length, axis))
-    g.emit("Slice", [g.name(arg(node, 0)), *bounds], out=out)
 
 
 def _squeeze(g: GraphBuilder, node: Node, out: str) -> None:
@@ -149,9 +139,10 @@ LOGIC: Mapping[str, Translation] = {
         ("eq", "Equal"), ("lt", "Less"), ("gt", "Greater"), ("le", "LessOrEqual"), ("ge", "GreaterOrEqual"))},
     "aten.minimum": _extremum("Min"), "aten.maximum": _extremum("Max"),
     "aten.where.self": _where, "aten.where.ScalarOther": _where, "aten.where.ScalarSelf": _where,
+    "aten.where.Scalar": _where,
     "aten.logical_not": unary("Not"),
     "aten.sum.dim_IntList": _sum, "aten.amax": _extreme_along("ReduceMax"), "aten.amin": _extreme_along("ReduceMin"),
-    "aten.narrow": _narrow, "aten.squeeze.dims": _squeeze, "aten.squeeze.dim": _squeeze,
+    "aten.squeeze.dims": _squeeze, "aten.squeeze.dim": _squeeze,
     "aten.index_select": _index_select, "aten.index_put": _index_put, "aten.prelu": _prelu, "aten.argmax": _argmax,
     "aten.rand": _rand, "aten.zeros": _zeros, "aten.instance_norm": _instance_norm,
     "aten.adaptive_max_pool1d": _global_max_pool, "aten.adaptive_max_pool2d": _global_max_pool,
@@ -160,6 +151,6 @@ LOGIC: Mapping[str, Translation] = {
     "aten.sin": unary("Sin"), "aten.cos": unary("Cos"),
     "aten.detach_": same, "aten._assert_tensor_metadata": nothing,
     # Sizes are computed where a shape asks for them (GraphBuilder.sizes).
-    "add": nothing, "mul": nothing, "sub": nothing, "floordiv": nothing,
+    **dict.fromkeys(ARITHMETIC, nothing),
 }  # fmt: skip
 """ATen operator -> translation."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from edgepress.exporters.onnx_graph import ELEMENT, GraphBuilder, NotTranslated
+from edgepress.exporters.onnx_graph import ELEMENT, GraphBuilder, NotTranslated, is_size
 from edgepress.exporters.onnx_ops import TRANSLATIONS, Translation, arg, nothing, rank
 from edgepress.ir.text import op_name
 
@@ -37,6 +37,8 @@ def common_type(values: tuple[Any, ...]) -> torch.dtype:
 def _as_type(g: GraphBuilder, value: Any, dtype: torch.dtype) -> str:
     if isinstance(value, bool | int | float):
         return g.scalar(value, dtype)
+    if is_size(value):
+        return g.number(value, dtype)
     if not isinstance(value, Node) or not isinstance(value.meta.get("val"), torch.Tensor):
         raise NotTranslated(f"{value} among tensors")
     name = g.name(value)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from edgepress.exporters.onnx_graph import ELEMENT, GraphBuilder, NotTranslated, to_numpy
+from edgepress.exporters.onnx_graph import ELEMENT, GraphBuilder, NotTranslated, is_size, to_numpy
 from edgepress.ir.text import op_name
 
 Translation = Callable[[GraphBuilder, Node, str], None]
@@ -177,9 +177,14 @@ def _binary(op: str) -> Translation:
 
 
 def operand(g: GraphBuilder, node: Node, value: Any) -> str:
+    """A tensor, a number or a size in the type of the result: torch mixes types in one operator, ONNX does not."""
+    dtype = node.meta["val"].dtype
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return g.scalar(value, node.meta["val"].dtype)
-    return g.name(value)
+        return g.scalar(value, dtype)
+    if is_size(value):
+        return g.number(value, dtype)
+    mixed = isinstance(value, Node) and value.meta["val"].dtype != dtype and dtype != torch.bool
+    return g.emit("Cast", [g.name(value)], to=ELEMENT[dtype]) if mixed else g.name(value)
 
 
 def _clamp(g: GraphBuilder, node: Node, out: str) -> None:
@@ -299,9 +304,10 @@ def _cat(g: GraphBuilder, node: Node, out: str) -> None:
 
 def _slice(g: GraphBuilder, node: Node, out: str) -> None:
     axis, start, end, step = (arg(node, i, d) for i, d in ((1, 0), (2, 0), (3, 2**63 - 1), (4, 1)))
-    if not all(isinstance(v, int) for v in (axis, start, end, step)):
-        raise NotTranslated("a slice with computed bounds")
     axis %= rank(node)
+    if not all(isinstance(v, int) for v in (start, end, step)):
+        g.emit("Slice", [g.name(arg(node, 0)), *(g.sizes([v]) for v in (start, end, axis, step))], out=out)
+        return
     # Two strided slices in a row become one node: runtimes move integers once.
     source, bounds = _merged_slice(g, arg(node, 0), (axis, start, end, step))
     axes, starts, ends, steps = (list(column) for column in zip(*bounds, strict=True))
@@ -441,7 +447,8 @@ TRANSLATIONS: Mapping[str, Translation] = {
     "aten.mul.Tensor": _binary("Mul"), "aten.mul_.Tensor": _binary("Mul"), "aten.div.Tensor": _binary("Div"),
     "aten.matmul": _binary("MatMul"), "aten.bmm": _binary("MatMul"), "aten.mm": _binary("MatMul"),
     "aten.max_pool1d": _max_pool, "aten.max_pool2d": _max_pool, "aten.avg_pool1d": _average_pool,
-    "aten.avg_pool2d": _average_pool, "aten.adaptive_avg_pool2d": _adaptive_average_pool, "aten.mean.dim": _mean,
+    "aten.avg_pool2d": _average_pool, "aten.avg_pool3d": _average_pool,
+    "aten.adaptive_avg_pool2d": _adaptive_average_pool, "aten.mean.dim": _mean,
     "aten.reshape": reshape, "aten.view": reshape, "aten.unflatten.int": reshape, "aten.squeeze.dim": reshape,
     "aten.flatten.using_ints": _flatten, "aten.transpose.int": _transpose, "aten.permute": _permute, "aten.cat": _cat,
     "aten.split.Tensor": _split,

@@ -53,12 +53,20 @@ def _blocks(g: GraphBuilder, node: Node, out: str) -> None:
     g.emit("DequantizeLinear", names, out=out, axis=1, block_size=arg(node, 6))
 
 
+def _dynamic(g: GraphBuilder, node: Node, out: str) -> None:
+    """The runtime measures each input, rounds it, and goes on in float."""
+    whole, scale, zero = (g.fresh("t") for _ in range(3))
+    g.emit("DynamicQuantizeLinear", [g.name(arg(node, 0))], out=[whole, scale, zero])
+    g.emit("DequantizeLinear", [whole, scale, zero], out=out)
+
+
 QDQ: Mapping[str, Translation] = {
     "quantized_decomposed.quantize_per_tensor": _quantize("QuantizeLinear"),
     "quantized_decomposed.dequantize_per_tensor": _quantize("DequantizeLinear"),
     "quantized_decomposed.quantize_per_channel": _quantize_per_channel("QuantizeLinear"),
     "quantized_decomposed.dequantize_per_channel": _quantize_per_channel("DequantizeLinear"),
     IN_BLOCKS: _blocks,
+    "edgepress.dynamic_quantize": _dynamic,
     "edgepress.quantize_float8": _float8("QuantizeLinear"),
     "edgepress.dequantize_float8": _float8("DequantizeLinear"),
 }

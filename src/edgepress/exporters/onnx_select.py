@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from edgepress.exporters.onnx_graph import ELEMENT, GraphBuilder, NotTranslated, to_numpy
+from edgepress.exporters.onnx_graph import ELEMENT, GraphBuilder, NotTranslated, is_size, to_numpy
 from edgepress.exporters.onnx_math import axes_of, operands
-from edgepress.exporters.onnx_ops import Translation, arg, rank, same
+from edgepress.exporters.onnx_ops import Translation, arg, rank, same, unary
 from edgepress.ir.text import op_name
 
 # -- shapes --------------------------------------------------------------------------------------------------------
@@ -23,13 +23,15 @@ def _squeeze(g: GraphBuilder, node: Node, out: str) -> None:
 
 
 def _narrow(g: GraphBuilder, node: Node, out: str) -> None:
-    axis, start, length = (arg(node, i) for i in (1, 2, 3))
-    if not isinstance(start, int) or not isinstance(length, int):
-        raise NotTranslated("a slice with computed bounds")
-    # A start below zero counts from the end, where start + length may be 0: the last element, not the first.
-    end = start + length if start >= 0 or start + length < 0 else 2**63 - 1
-    bounds = [g.integers([v]) for v in (start, end, int(axis) % rank(node))]
-    g.emit("Slice", [g.name(arg(node, 0)), *bounds], out=out)
+    axis, start, length = int(arg(node, 1)) % rank(node), arg(node, 2), arg(node, 3)
+    if isinstance(start, int) and isinstance(length, int):
+        # A start below zero counts from the end, where start + length may be 0: the last element, not the first.
+        end = g.integers([start + length if start >= 0 or start + length < 0 else 2**63 - 1])
+    elif isinstance(start, int) and start < 0:
+        raise NotTranslated("a slice of computed length that starts from the end")
+    else:
+        end = g.emit("Add", [g.sizes([start]), g.sizes([length])])
+    g.emit("Slice", [g.name(arg(node, 0)), g.sizes([start]), end, g.integers([axis])], out=out)
 
 
 def _stack(g: GraphBuilder, node: Node, out: str) -> None:
@@ -51,12 +53,44 @@ def _gather(g: GraphBuilder, node: Node, out: str) -> None:
 
 
 def _index(g: GraphBuilder, node: Node, out: str) -> None:
-    """x[:, index]: one tensor of positions."""
-    places = [(axis, value) for axis, value in enumerate(arg(node, 1)) if value is not None]
-    if len(places) != 1 or places[0][1].meta["val"].dtype not in (torch.int64, torch.int32):
-        raise NotTranslated("indexing by several tensors, or by a mask")
-    axis, positions = places[0]
+    """x[:, index], or x[:, rows, columns]: tensors of positions."""
+    places = {axis: value for axis, value in enumerate(arg(node, 1)) if value is not None}
+    if any(value.meta["val"].dtype not in (torch.int64, torch.int32) for value in places.values()):
+        raise NotTranslated("indexing by a mask")
+    if len(places) > 1:
+        _index_points(g, node, out, places)
+        return
+    axis, positions = next(iter(places.items()))
     g.emit("Gather", [g.name(arg(node, 0)), g.name(positions)], out=out, axis=axis)
+
+
+def _index_points(g: GraphBuilder, node: Node, out: str, places: Mapping[int, Node]) -> None:
+    """Indexed axes first, then GatherND; the axes of the positions stand where the first indexed axis stood, or in
+    front if others lie between the indexed ones (numpy's rule)."""
+    axes, source = list(places), arg(node, 0)
+    others = [axis for axis in range(rank(source)) if axis not in places]
+    points = max(rank(value) for value in places.values())
+    first = axes[0] if axes == list(range(axes[0], axes[-1] + 1)) else 0
+    ahead = g.emit("Transpose", [g.name(source)], perm=[*axes, *others])
+    picked = g.emit("GatherND", [ahead, _positions(g, list(places.values()))], out="" if first else out)
+    if first:
+        order = [*range(points, points + first), *range(points), *range(points + first, points + len(others))]
+        g.emit("Transpose", [picked], out=out, perm=order)
+
+
+def _positions(g: GraphBuilder, indices: list[Node]) -> str:
+    """Tensors of positions, spread to one shape and side by side."""
+    names = operands(g, tuple(indices), torch.int64)
+    zero = g.constant(np.asarray(0, np.int64))
+    spread = g.emit("Mul", [names[0], zero])
+    for name in names[1:]:
+        spread = g.emit("Add", [spread, g.emit("Mul", [name, zero])])
+    columns = [g.emit("Unsqueeze", [g.emit("Add", [name, spread]), g.integers([-1])]) for name in names]
+    return g.emit("Concat", columns, axis=-1)
+
+
+def _turned(g: GraphBuilder, node: Node, out: str) -> None:
+    g.emit("Transpose", [g.name(arg(node, 0))], out=out)
 
 
 def _flip(g: GraphBuilder, node: Node, out: str) -> None:
@@ -69,11 +103,9 @@ def _flip(g: GraphBuilder, node: Node, out: str) -> None:
 def _repeat(g: GraphBuilder, node: Node, out: str) -> None:
     counts: Any = arg(node, 1)
     source = g.name(arg(node, 0))
-    if not all(isinstance(count, int) for count in counts):
-        raise NotTranslated("repetition a computed number of times")
     missing = len(counts) - rank(arg(node, 0))
     source = g.emit("Unsqueeze", [source, g.integers(list(range(missing)))]) if missing else source
-    g.emit("Tile", [source, g.integers(list(counts))], out=out)
+    g.emit("Tile", [source, g.sizes(counts)], out=out)
 
 
 def _filled(value: float | None) -> Translation:
@@ -96,9 +128,9 @@ def _filled_like(value: float | None) -> Translation:
 
 
 def _fill(g: GraphBuilder, node: Node, out: str, filling: Any, shape: str) -> None:
-    if not isinstance(filling, bool | int | float):
+    if not isinstance(filling, bool | int | float) and not is_size(filling):
         raise NotTranslated(f"a tensor filled with {filling}")
-    g.emit("Expand", [g.scalar(filling, node.meta["val"].dtype), shape], out=out)
+    g.emit("Expand", [g.number(filling, node.meta["val"].dtype), shape], out=out)
 
 
 def _random(op: str) -> Translation:
@@ -113,10 +145,17 @@ def _random(op: str) -> Translation:
 
 
 def _arange(g: GraphBuilder, node: Node, out: str) -> None:
-    """Numbers in a row, where both ends are known."""
-    if not all(isinstance(value, int | float) for value in node.args):
-        raise NotTranslated("a row of a computed number of values")
-    g.names[node] = g.constant(to_numpy(torch.arange(*node.args, dtype=node.meta["val"].dtype)))  # type: ignore[arg-type]
+    """Numbers in a row: stored where both ends are known, counted while running otherwise."""
+    dtype, ends = node.meta["val"].dtype, list(node.args)
+    if all(isinstance(value, int | float) for value in ends):
+        g.names[node] = g.constant(to_numpy(torch.arange(*ends, dtype=dtype)))  # type: ignore[arg-type]
+        return
+    start, end, step = (0, *ends, 1) if len(ends) == 1 else (*ends, 1)[:3]
+    g.emit("Range", [g.number(value, dtype) for value in (start, end, step)], out=out)
+
+
+def _scalar(g: GraphBuilder, node: Node, out: str) -> None:
+    g.names[node] = g.number(arg(node, 0), node.meta["val"].dtype)
 
 
 # -- layers --------------------------------------------------------------------------------------------------------
@@ -136,6 +175,18 @@ def _group_norm(g: GraphBuilder, node: Node, out: str) -> None:
         if weight is not None:
             spread = g.emit("Reshape", [g.name(weight), g.integers([-1, *[1] * (rank(source) - 2)])])
             last = g.emit(op, [last, spread], out=out if op == "Add" or beta is None else "")
+
+
+def _rms_norm(g: GraphBuilder, node: Node, out: str) -> None:
+    """x / sqrt(mean(x^2) + epsilon) * weight (Zhang and Sennrich 2019, eq. 4); an operator of ONNX since opset 23."""
+    source, count, weight = arg(node, 0), len(arg(node, 1)), arg(node, 2)
+    name, dtype = g.name(source), node.meta["val"].dtype
+    square = g.emit("Mul", [name, name])
+    mean = g.emit("ReduceMean", [square], axes=list(range(-count, 0)), keepdims=1)
+    shifted = g.emit("Add", [mean, g.scalar(float(arg(node, 3, torch.finfo(dtype).eps)), dtype)])
+    normal = g.emit("Div", [name, g.emit("Sqrt", [shifted])], out=out if weight is None else "")
+    if weight is not None:
+        g.emit("Mul", [normal, g.name(weight)], out=out)
 
 
 def _pixel_shuffle(g: GraphBuilder, node: Node, out: str) -> None:
@@ -174,13 +225,14 @@ SELECT: Mapping[str, Translation] = {
     "quantized_decomposed.dequantize_per_tensor.tensor": _stored_grid("DequantizeLinear"),
     "aten.squeeze": _squeeze, "aten.narrow": _narrow, "aten.stack": _stack,
     "aten.unbind.int": _unbind, "aten.gather": _gather, "aten.index.Tensor": _index,
+    "aten.scalar_tensor": _scalar, "aten.isnan": unary("IsNaN"),
     "aten.arange": _arange, "aten.arange.start": _arange, "aten.arange.start_step": _arange,
     "aten.lift_fresh_copy": same, "aten.flip": _flip, "aten.repeat": _repeat,
     "aten.zeros": _filled(0.0), "aten.ones": _filled(1.0),
     "aten.full": _filled(None), "aten.zeros_like": _filled_like(0.0), "aten.ones_like": _filled_like(1.0),
     "aten.full_like": _filled_like(None), "aten.rand": _random("RandomUniformLike"),
     "aten.randn": _random("RandomNormalLike"), "aten.feature_dropout": same,
-    "aten.group_norm": _group_norm, "aten.pixel_shuffle": _pixel_shuffle,
+    "aten.group_norm": _group_norm, "aten.rms_norm": _rms_norm, "aten.t": _turned, "aten.pixel_shuffle": _pixel_shuffle,
     "aten.upsample_bilinear2d.vec": _linear_upsampling, "aten.upsample_linear1d.vec": _linear_upsampling,
     "aten.upsample_bicubic2d.vec": _linear_upsampling,
 }  # fmt: skip

@@ -130,6 +130,10 @@ class Editor:
         """Set the positional argument of `node`; arguments in between must exist."""
         node.update_arg(position, value)
 
+    def set_kwarg(self, node: Node, name: str, value: Any) -> None:
+        """Set an argument of `node` that is given by name."""
+        node.update_kwarg(name, value)
+
     def set_target(self, node: Node, op: Op, args: Sequence[Any]) -> None:
         """Make `node` a call of another operator with other arguments."""
         node.target, node.args, node.kwargs = op, tuple(args), {}

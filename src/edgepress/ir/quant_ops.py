@@ -1,4 +1,5 @@
-"""Operators of quantized programs: the standard `quantized_decomposed` ones, and one with learnable scales.
+"""Operators of quantized programs: the standard `quantized_decomposed` ones, one with learnable scales, and one
+that measures each input.
 
 Importing this module registers them with torch; programs that use them cannot be loaded before.
 """
@@ -60,3 +61,26 @@ def _gradients(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
 learned_quantize.register_autograd(_gradients, setup_context=_remember)
 for kind in ("cpu", "cuda"):  # the kernels know float32 alone, also inside mixed precision
     learned_quantize.register_autocast(kind, torch.float32)
+
+
+@torch.library.custom_op("edgepress::dynamic_quantize", mutates_args=())
+def dynamic_quantize(value: torch.Tensor) -> torch.Tensor:
+    """`value` rounded to 256 steps between its own extremes (0 included), as ONNX's DynamicQuantizeLinear rounds it.
+
+    The gradient passes as if nothing were rounded (Bengio et al. 2013, straight-through estimator).
+    """
+    low, high = value.min().clamp(max=0.0), value.max().clamp(min=0.0)
+    scale = (high - low) / 255
+    scale = torch.where(scale > 0, scale, 1.0)  # an input of zeros alone
+    zero = torch.round(torch.clamp(-low / scale, 0, 255))
+    return (torch.clamp(torch.round(value / scale) + zero, 0, 255) - zero) * scale
+
+
+@dynamic_quantize.register_fake
+def _(value: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(value)
+
+
+dynamic_quantize.register_autograd(lambda ctx, gradient: gradient)
+for kind in ("cpu", "cuda"):
+    dynamic_quantize.register_autocast(kind, torch.float32)

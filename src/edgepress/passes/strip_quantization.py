@@ -21,6 +21,7 @@ HANDS_ON = (
     torch.ops.edgepress.quantize_float8.default,
     torch.ops.edgepress.dequantize_float8.default,
     torch.ops.edgepress.learned_quantize.default,
+    torch.ops.edgepress.dynamic_quantize.default,
 )
 
 

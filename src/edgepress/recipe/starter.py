@@ -109,11 +109,16 @@ def _input(text: str) -> str:
 
 def _data(start: Start, folder: Path) -> str:
     sources = {"train": start.train, "evaluate": start.evaluate}
-    lines = [f"  {part}: {_source(part, value, folder)}" for part, value in sources.items() if value]
+    lines = [f"  {part}: {source_text(part, value, folder)}" for part, value in sources.items() if value]
     return "\n".join(["data:", *lines]) + "\n" if lines else ""
 
 
-def _source(part: str, value: str, folder: Path) -> str:
+def source_text(part: str, value: str, folder: Path) -> str:
+    """A data source as the recipe holds it; `part` is train or evaluate.
+
+    Raises:
+        UserError: nothing there, or nothing that can be understood.
+    """
     if value == "digits":
         return f"{{kind: digits, split: {'train' if part == 'train' else 'test'}}}"
     path = _existing(Path(value))
@@ -170,7 +175,7 @@ def _steps(start: Start) -> str:
         "steps:\n"
         "  - prune: {criterion: taylor, reduce: {macs: 0.5}}\n"
         "  - train: {epochs: 3, optimizer: adamw, lr: 0.001, distill: {loss: kd, temperature: 4.0, weight: 0.7}}\n"
-        "  - quantize: {scheme: int8}\n"
+        "  - quantize: {scheme: int8, when_slower: float}  # what does not pay stays float\n"
         "  - export: {format: onnx}\n"
     )
 

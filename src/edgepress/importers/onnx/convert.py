@@ -14,6 +14,7 @@ from torch.export import Dim, ExportedProgram
 
 from edgepress.errors import UserError
 from edgepress.importers.onnx.batch import BatchAxes, find_batch
+from edgepress.importers.onnx.dynamic import float_products
 from edgepress.importers.onnx.executor import Environment, Executor
 from edgepress.importers.onnx.fold import fold, silent_torch
 from edgepress.importers.onnx.graph import InputSpec, Network, Step
@@ -117,7 +118,7 @@ def to_module(path: Path | str, **options: Any) -> OnnxModel:
 def read_network(path: Path, options: Options) -> Network:
     """The file as steps, constants folded and layers recognised."""
     network = lower(read_model(path, options.sha256))
-    return recognise_layers(fold(bind(network, options.bind)))
+    return recognise_layers(float_products(fold(bind(network, options.bind))))
 
 
 def bind(network: Network, values: Mapping[str, Any]) -> Network:
@@ -320,7 +321,8 @@ def fixed_axes(module: OnnxModule, exported: ExportedProgram, axes: Axes) -> tup
 def quantization(network: Network) -> tuple[str, ...]:
     """A note if the file was quantized already."""
     kinds = Counter(step.kind.rsplit("::", 1)[-1] for step in network.body.all_steps())
-    weights, grids = kinds["QuantizedWeight"], kinds["QuantizeLinear"] + kinds["DynamicQuantizeLinear"]
+    weights = kinds["QuantizedWeight"] + kinds["QuantizedLinear"]
+    grids = kinds["QuantizeLinear"] + kinds["DynamicQuantizeLinear"] + kinds["DynamicGrid"]
     fakes = kinds["Quant"] + kinds["BipolarQuant"]
     integers = sum(kinds[kind] for kind in INTEGER_KINDS)
     if not weights + grids + fakes + integers + kinds["DequantizeLinear"]:

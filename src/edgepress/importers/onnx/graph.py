@@ -16,7 +16,7 @@ class Step:
     Attributes:
         name: of the node, for messages. kind: operator, with its domain unless that is the default one.
         inputs, outputs: names of values; "" is an omitted one.
-        attributes: plain Python values, tensors as `torch.Tensor`, graphs as `Body`.
+        attributes: plain Python values, tensors as `Constant`, graphs as `Body`.
     """
 
     name: str

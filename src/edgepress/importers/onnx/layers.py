@@ -23,6 +23,7 @@ from edgepress.importers.onnx.values import Constant
 
 GRID_TYPES = {torch.uint8: 2, torch.int8: 3, torch.int32: 6}
 BIAS_TYPE = 6
+LINEAR = ("edgepress::Linear", "edgepress::QuantizedLinear")
 
 
 def recognise_layers(network: Network) -> Network:
@@ -201,17 +202,38 @@ def matmul_to_linear(work: Workspace, step: Step) -> Found:
     return _linear(step, (step.inputs[0], work.transposed(step.inputs[1]))), ()
 
 
+def quantized_matmul_to_linear(work: Workspace, step: Step) -> Found:
+    """MatMul(x, W) with a matrix W on an integer grid."""
+    grid = work.maker(step.inputs[1], "edgepress::QuantizedWeight") if step.kind == "MatMul" else None
+    if grid is None or work.constants[grid.inputs[0]].tensor.dim() != 2:
+        return None
+    scale, zero = grid.inputs[1:]
+    inputs = (step.inputs[0], work.transposed(grid.inputs[0]), "", scale, zero)
+    attributes = {**grid.attributes, "axis": 1 - grid.attributes["axis"]}
+    kind = "edgepress::QuantizedLinear"
+    return Step(step.name, kind, _operator(kind), inputs, step.outputs, attributes), (grid,)
+
+
+def fused_attention(work: Workspace, step: Step) -> Found:
+    """Attention with its three projections in one constant matrix, which then lies as in a linear layer."""
+    weight = work.tensor(step.inputs[1]) if step.kind == "com.microsoft::Attention" else None
+    if weight is None or weight.dim() != 2:
+        return None
+    inputs = (step.inputs[0], work.transposed(step.inputs[1]), *step.inputs[2:])
+    return replace(step, kind="edgepress::Attention", operator=_operator("edgepress::Attention"), inputs=inputs), ()
+
+
 def add_bias(work: Workspace, step: Step) -> Found:
     """Add(linear or convolution without bias, constant per output)."""
     if step.kind != "Add":
         return None
     for value, other in (step.inputs, step.inputs[::-1]):
-        layer = work.maker(value, ("edgepress::Linear", "Conv", "ConvTranspose"))
+        layer = work.maker(value, (*LINEAR, "Conv", "ConvTranspose"))
         if layer is None or (len(layer.inputs) > 2 and layer.inputs[2]):
             continue
         bias = _layer_bias(work, layer, other)
         if bias is not None:
-            return replace(layer, inputs=(*layer.inputs[:2], bias), outputs=step.outputs), (layer,)
+            return replace(layer, inputs=(*layer.inputs[:2], bias, *layer.inputs[3:]), outputs=step.outputs), (layer,)
     return None
 
 
@@ -219,7 +241,7 @@ def _layer_bias(work: Workspace, layer: Step, name: str) -> str | None:
     weight, bias = work.tensor(layer.inputs[1]), work.tensor(name)
     if weight is None or bias is None or bias.dtype != weight.dtype:
         return None
-    if layer.kind == "edgepress::Linear":
+    if layer.kind in LINEAR:
         return row_bias(work, name, weight.shape[0]) if bias.dim() <= 1 or bias.numel() == bias.shape[-1] else None
     group = layer.attributes.get("group", 1)
     channels = weight.shape[0] if layer.kind == "Conv" else weight.shape[1] * group
@@ -370,6 +392,8 @@ def _erf_sum(work: Workspace, name: str, source: str) -> tuple[Step, ...] | None
 RULES: tuple[Rule, ...] = (
     gemm_to_linear,
     matmul_to_linear,
+    quantized_matmul_to_linear,
+    fused_attention,
     add_bias,
     recurrent_layer,
     channel_slopes,

@@ -181,7 +181,7 @@ class _Lowering:
         if kind == ir.AttributeType.GRAPH:
             return self.body(value, tuple(value.inputs))
         if kind == ir.AttributeType.TENSOR:
-            return self.tensor(value)
+            return Constant(key, self.tensor(value))
         if kind in (ir.AttributeType.TYPE_PROTO, ir.AttributeType.TYPE_PROTOS):
             return None
         if kind in (ir.AttributeType.GRAPHS, ir.AttributeType.TENSORS, ir.AttributeType.SPARSE_TENSOR):

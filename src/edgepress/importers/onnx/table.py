@@ -19,6 +19,7 @@ from edgepress.importers.onnx.ops import (
     sequence,
     shape,
     spectral,
+    transformers,
     vision,
 )
 
@@ -41,6 +42,7 @@ FAMILIES: dict[str, Operators] = {
     "quant": quant.OPERATORS,
     "qoperators": qoperators.OPERATORS,
     "microsoft": microsoft.OPERATORS,
+    "transformers": transformers.OPERATORS,
     "classical": classical.OPERATORS,
 }
 

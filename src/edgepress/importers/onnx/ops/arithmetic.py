@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from edgepress.importers.onnx.values import MAX_NUMBERS, Numbers, is_symbolic
+from edgepress.importers.onnx.values import MAX_NUMBERS, Constant, Numbers, is_symbolic
 
 FLOAT_TYPES = (1, 10, 11, 16)
 INTEGER_TYPES = (2, 3, 5, 6, 7)
@@ -146,19 +147,28 @@ def logical_not(a: Numbers) -> Numbers:
     return _each(torch.sym_not, a) if has_symbols(a) else np.logical_not(a)
 
 
+def _decided(comparison: Any) -> Any:
+    """A comparison that holds for every size, or for none, is no longer a symbol: no size is -1."""
+    if not is_symbolic(comparison):
+        return comparison
+    if statically_known_true(comparison):
+        return True
+    return False if statically_known_true(torch.sym_not(comparison)) else comparison
+
+
 def equal(a: Numbers, b: Numbers) -> Numbers:
     """a == b."""
-    return _each(lambda x, y: x == y, a, b) if has_symbols(a, b) else np.equal(a, b)
+    return _each(lambda x, y: _decided(x == y), a, b) if has_symbols(a, b) else np.equal(a, b)
 
 
 def less(a: Numbers, b: Numbers) -> Numbers:
     """a < b."""
-    return _each(lambda x, y: x < y, a, b) if has_symbols(a, b) else np.less(a, b)
+    return _each(lambda x, y: _decided(x < y), a, b) if has_symbols(a, b) else np.less(a, b)
 
 
 def less_or_equal(a: Numbers, b: Numbers) -> Numbers:
     """a <= b."""
-    return _each(lambda x, y: x <= y, a, b) if has_symbols(a, b) else np.less_equal(a, b)
+    return _each(lambda x, y: _decided(x <= y), a, b) if has_symbols(a, b) else np.less_equal(a, b)
 
 
 def greater(a: Numbers, b: Numbers) -> Numbers:
@@ -175,7 +185,16 @@ def where(condition: Numbers, a: Numbers, b: Numbers) -> Numbers:
     """a where the condition holds, else b."""
     if not has_symbols(condition):
         return np.where(condition.astype(bool), a, b)
-    return _each(lambda c, x, y: torch.sym_ite(c, x, y) if is_symbolic(c) else (x if c else y), condition, a, b)
+    return _each(_choose, condition, a, b)
+
+
+def _choose(condition: Any, a: Any, b: Any) -> Any:
+    if not is_symbolic(condition):
+        return a if condition else b
+    if type(a) is type(b):
+        return torch.sym_ite(condition, a, b)
+    first = torch.sym_ite(condition, 1, 0)  # torch takes no choice between a number and a symbol
+    return first * a + (1 - first) * b
 
 
 def cast(a: Numbers, to: int, **_: Any) -> Any:
@@ -277,11 +296,11 @@ def expand(data: Numbers, shape: Numbers) -> Any:
     return np.broadcast_to(data, sizes).copy()
 
 
-def constant_of_shape(shape: Numbers, value: torch.Tensor | None = None) -> Any:
+def constant_of_shape(shape: Numbers, value: Constant | None = None) -> Any:
     """A small array of one value."""
     if has_symbols(shape) or math.prod(int(n) for n in shape) > MAX_NUMBERS:
         return NotImplemented
-    fill = np.float32(0) if value is None else value.numpy().reshape(-1)[0]
+    fill = np.float32(0) if value is None else value.numbers.flat[0]
     return np.full([int(n) for n in shape], fill)
 
 

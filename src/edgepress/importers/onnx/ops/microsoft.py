@@ -9,6 +9,7 @@ from torch import Tensor
 
 from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.ops import conv as convolutions
+from edgepress.importers.onnx.ops import quant
 from edgepress.importers.onnx.values import Unsupported
 
 ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
@@ -110,6 +111,55 @@ def skip_simplified_layer_norm(
     return F.rms_norm(total, total.shape[-1:], scale, epsilon), None, None, total
 
 
+def dynamic_quantize_matmul(
+    a: Tensor, b: Tensor, scale: Tensor, zero: Tensor | None = None, bias: Tensor | None = None
+) -> Tensor:
+    """Matrix product of an activation quantized on the way with stored integers."""
+    return _spread(torch.matmul(quant.dynamic_grid(a), _real(b, scale, zero)), bias)
+
+
+def matmul_integer_to_float(
+    a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor,
+    a_zero: Tensor | None = None, b_zero: Tensor | None = None, bias: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Matrix product of integers, as float; scales per column of b."""
+    return _spread(torch.matmul(_real(a, a_scale, a_zero), _real(b, b_scale, b_zero)), bias)
+
+
+def _real(whole: Tensor, scale: Tensor, zero: Tensor | None) -> Tensor:
+    return (whole.float() - (0.0 if zero is None else zero.float())) * scale
+
+
+def _spread(y: Tensor, bias: Tensor | None) -> Tensor:
+    return y if bias is None else y + bias
+
+
+def matmul_bits(
+    a: Tensor, packed: Tensor, scales: Tensor, zeros: Tensor | None = None, groups: Tensor | None = None,
+    bias: Tensor | None = None, *, K: int, N: int, bits: int = 4, block_size: int, accuracy_level: int = 0,  # noqa: N803
+) -> Tensor:  # fmt: skip
+    """Matrix product with a weight stored in blocks of a few bits, lowest bits first: packed (N, blocks, bytes)."""
+    if bits not in (2, 4, 8) or groups is not None:
+        raise Unsupported("MatMulNBits", found=f"{bits} bits" if groups is None else "groups in any order",
+                          expected="2, 4 or 8 bits in blocks that follow one another")  # fmt: skip
+    blocks = -(-K // block_size)
+    whole = _unpacked(packed.reshape(N, blocks, -1), bits)  # (N, blocks, block_size)
+    if zeros is None:
+        middle: Tensor | float = float(2 ** (bits - 1))
+    elif zeros.dtype == torch.uint8:
+        middle = _unpacked(zeros.reshape(N, -1), bits)[:, :blocks, None].float()
+    else:
+        middle = zeros.reshape(N, blocks, 1)
+    weight = (whole.float() - middle) * scales.reshape(N, blocks, 1)
+    return F.linear(a, weight.reshape(N, -1)[:, :K], bias)
+
+
+def _unpacked(stored: Tensor, bits: int) -> Tensor:
+    """(..., bytes) -> (..., bytes 8 / bits)."""
+    shifts = torch.arange(0, 8, bits, dtype=torch.uint8)
+    return ((stored[..., None] >> shifts) & (2**bits - 1)).flatten(-2)
+
+
 OPERATORS: Operators = {
     "com.microsoft::FusedConv": Operator(fused_conv, weights=(1, 2)),
     "com.microsoft::FusedGemm": Operator(fused_gemm, weights=(1, 2)),
@@ -120,5 +170,8 @@ OPERATORS: Operators = {
     "com.microsoft::QuickGelu": Operator(quick_gelu),
     "com.microsoft::SkipLayerNormalization": Operator(skip_layer_norm, weights=(2, 3, 4)),
     "com.microsoft::SkipSimplifiedLayerNormalization": Operator(skip_simplified_layer_norm, weights=(2, 3)),
+    "com.microsoft::DynamicQuantizeMatMul": Operator(dynamic_quantize_matmul, foldable=False),
+    "com.microsoft::MatMulIntegerToFloat": Operator(matmul_integer_to_float, foldable=False),
+    "com.microsoft::MatMulNBits": Operator(matmul_bits, weights=(5,)),
     "SimplifiedLayerNormalization": Operator(simplified_layer_norm, weights=(1,)),
 }

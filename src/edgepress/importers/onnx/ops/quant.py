@@ -15,6 +15,7 @@ from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.ops import conv as convolutions
 from edgepress.importers.onnx.ops.casts import FLOAT4, FLOAT8_MAX, SUB_BYTE, round_float4, to_float8
 from edgepress.importers.onnx.values import Numbers, Unsupported, torch_dtype
+from edgepress.ir import quant_ops  # noqa: F401  (registers edgepress::dynamic_quantize)
 
 RANGES = {2: (0, 255), 3: (-128, 127), 4: (0, 65535), 5: (-32768, 32767), 6: (-(2**31), 2**31 - 1), **SUB_BYTE}
 DECOMPOSED = (torch.uint8, torch.int8, torch.int16, torch.int32)
@@ -129,6 +130,19 @@ def dynamic_quantize(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return y, scale, zero
 
 
+def dynamic_grid(x: Tensor) -> Tensor:
+    """DynamicQuantizeLinear and back."""
+    quantized: Tensor = torch.ops.edgepress.dynamic_quantize(x)
+    return quantized
+
+
+def quantized_linear(
+    x: Tensor, w: Tensor, bias: Tensor | None, scale: Tensor, zero: Tensor, *, axis: int, zero_type: int
+) -> Tensor:
+    """A linear layer with a float weight (outputs, inputs) on its integer grid."""
+    return torch.nn.functional.linear(x, quantized_weight(w, scale, zero, axis=axis, zero_type=zero_type), bias)
+
+
 def _requantize(y: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
     info = torch.iinfo(zero.dtype)
     whole = torch.round(y / scale.double()) + zero.double()
@@ -218,6 +232,8 @@ BIPOLAR = Operator(bipolar_quant, weights=(0,), foldable=False)
 
 OPERATORS: Operators = {
     "edgepress::QuantizedWeight": Operator(quantized_weight, weights=(0,), foldable=False),
+    "edgepress::QuantizedLinear": Operator(quantized_linear, weights=(1, 2), foldable=False),
+    "edgepress::DynamicGrid": Operator(dynamic_grid, foldable=False),
     "QuantizeLinear": Operator(quantize, known=(1, 2), input_types=((2, "zero_type"),), foldable=False),
     "DequantizeLinear": Operator(dequantize, known=(1, 2), foldable=False),
     "DynamicQuantizeLinear": Operator(dynamic_quantize),

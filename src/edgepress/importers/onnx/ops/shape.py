@@ -11,7 +11,15 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.ops import arithmetic as on
 from edgepress.importers.onnx.ops.casts import OPERATORS as CASTS
-from edgepress.importers.onnx.values import Numbers, Unsupported, ensure_affordable, is_symbolic, tidy, torch_dtype
+from edgepress.importers.onnx.values import (
+    Constant,
+    Numbers,
+    Unsupported,
+    ensure_affordable,
+    is_symbolic,
+    tidy,
+    torch_dtype,
+)
 
 
 def sizes_of(numbers: Numbers) -> list[Any]:
@@ -259,12 +267,12 @@ def pad_attributes(
     return pad(x, np.asarray(pads if pads is not None else paddings), np.asarray(value), mode=mode)
 
 
-def constant_of_shape(shape: Numbers, value: Tensor | None = None) -> Tensor:
+def constant_of_shape(shape: Numbers, value: Constant | None = None) -> Tensor:
     """A tensor of one value."""
     sizes = sizes_of(shape)
-    fill = torch.zeros(1) if value is None else value
-    ensure_affordable(sizes, fill.dtype)
-    return torch.full(sizes, fill.reshape(-1)[0].item(), dtype=fill.dtype)
+    dtype = torch.float32 if value is None else value.tensor.dtype
+    ensure_affordable(sizes, dtype)
+    return torch.full(sizes, 0.0 if value is None else value.numbers.flat[0].item(), dtype=dtype)
 
 
 def arange(start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
