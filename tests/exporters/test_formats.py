@@ -11,7 +11,7 @@ import torch
 from edgepress.errors import UserError
 from edgepress.exporters.formats import FILES, WriteOptions, convert, engine_options, format_of, write_files, write_one
 from edgepress.exporters.onnx import OnnxOptions, export_onnx
-from edgepress.exporters.onnx_graph import _size_name
+from edgepress.exporters.onnx_graph import size_name
 from edgepress.exporters.tensorrt import EngineOptions, Profile
 from edgepress.ir import Program
 from edgepress.quantize.options import QuantOptions
@@ -91,8 +91,9 @@ def test_an_engine_gets_a_profile_for_a_free_batch(residual: Program, tmp_path: 
 
 
 def test_names_of_sizes_are_the_same_in_every_process() -> None:
-    assert _size_name("s0") == "batch"
-    assert _size_name("2*s0") == "batch_6c773699"
+    free = {"s0": "batch", "s01": "time"}
+    assert [size_name(size, free) for size in ("s0", "s01")] == ["batch", "time"]
+    assert size_name("2*s0", free) == size_name("2*s7", {"s7": "batch"}) == "size_3a8ee89c"
 
 
 def test_what_a_file_says_about_its_making(residual: Program, tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ import onnx
 from edgepress.errors import UserError
 from edgepress.exporters.onnx_carry import carry_integers
 from edgepress.exporters.onnx_file import EXTERNAL_ABOVE, Written, write_model
-from edgepress.exporters.onnx_graph import BATCH, GraphBuilder, NotTranslated, output_nodes
+from edgepress.exporters.onnx_graph import GraphBuilder, NotTranslated, output_nodes
 from edgepress.exporters.onnx_half import KeepFloat, Kept, to_half
 from edgepress.exporters.onnx_low_bits import PACKED_SINCE, axes_as_inputs, pack_low_bits
 from edgepress.exporters.onnx_table import translate
 from edgepress.exporters.shipping import shipping_form
-from edgepress.ir.program import Program
+from edgepress.ir.program import BATCH, Program
 
 OPSET = 17  # the lowest with LayerNormalization; understood by runtimes since 2022
 OPSETS = range(13, 26)

@@ -1,6 +1,7 @@
 """Build an ONNX graph from the values of a program: names, initializers, shapes. For each operator see `onnx_ops`."""
 
 import hashlib
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,7 +20,6 @@ ELEMENT = {
     torch.int16: TensorProto.INT16, torch.int8: TensorProto.INT8, torch.uint8: TensorProto.UINT8,
     torch.bool: TensorProto.BOOL,
 }  # fmt: skip
-BATCH = "batch"
 # How sizes are computed from sizes, none of them negative.
 ARITHMETIC = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "floordiv": "Div", "truediv": "Div", "mod": "Mod", "sym_max": "Max",
@@ -48,6 +48,7 @@ class GraphBuilder:
         self._counts: dict[str, int] = {}
         self._sizes: dict[Node, str] = {}
         self._taken = {*program.input_names, *program.output_names}
+        self._free = program.free_sizes()
         self._state, self._state_names = program.state(), program.state_names()
         for node, name in zip(program.user_inputs(), program.input_names, strict=True):
             self.names[node] = name
@@ -206,11 +207,11 @@ class GraphBuilder:
 
     def _inputs(self) -> Iterator[onnx.ValueInfoProto]:
         for node, name in zip(self.program.user_inputs(), self.program.input_names, strict=True):
-            yield _value_info(node, name)
+            yield _value_info(node, name, self._free)
 
     def _outputs(self) -> Iterator[onnx.ValueInfoProto]:
         for node, name in zip(output_nodes(self.program), self.program.output_names, strict=True):
-            yield _value_info(node, name)
+            yield _value_info(node, name, self._free)
 
 
 def is_size(value: Any) -> bool:
@@ -243,16 +244,18 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     return tensor.detach().cpu().numpy()
 
 
-def _value_info(node: Node, name: str) -> onnx.ValueInfoProto:
+def _value_info(node: Node, name: str, free: Mapping[str, str]) -> onnx.ValueInfoProto:
     value = node.meta["val"]
-    shape = [int(s) if isinstance(s, int) else _size_name(s) for s in value.shape]
+    shape = [int(s) if isinstance(s, int) else size_name(s, free) for s in value.shape]
     return helper.make_tensor_value_info(name, ELEMENT[value.dtype], shape)
 
 
-def _size_name(size: object) -> str:
-    """The free batch is called `batch`; sizes computed from it get a name that is the same in every process."""
+def size_name(size: object, free: Mapping[str, str]) -> str:
+    """What a free size of the inputs is called; a size computed from such gets a name that is the same everywhere."""
     text = str(size)
-    return BATCH if text.isidentifier() else f"{BATCH}_{zlib.crc32(text.encode()):x}"
+    for symbol, name in sorted(free.items(), key=lambda pair: -len(pair[0])):
+        text = re.sub(rf"\b{symbol}\b", name, text)
+    return text if text.isidentifier() else f"size_{zlib.crc32(text.encode()):x}"
 
 
 def _alive(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[onnx.NodeProto]:

@@ -8,7 +8,7 @@ import onnx
 import torch
 
 from edgepress.errors import UserError
-from edgepress.exporters.onnx_graph import BATCH
+from edgepress.exporters.onnx_graph import size_name
 from edgepress.ir.capture import quiet_torch
 from edgepress.ir.program import Program
 
@@ -50,7 +50,7 @@ def _cleaned(model: onnx.ModelProto, program: Program, metadata: Mapping[str, st
     for value in (*graph.input, *graph.output):
         value.name = renamed[value.name]
         value.ClearField("metadata_props")
-        _name_batch(value)
+        _name_sizes(value, program.free_sizes())
     for tensor in graph.initializer:
         tensor.ClearField("metadata_props")
     for field in ("value_info", "metadata_props", "doc_string"):
@@ -63,7 +63,7 @@ def _cleaned(model: onnx.ModelProto, program: Program, metadata: Mapping[str, st
     return model
 
 
-def _name_batch(value: onnx.ValueInfoProto) -> None:
+def _name_sizes(value: onnx.ValueInfoProto, free: Mapping[str, str]) -> None:
     for dimension in value.type.tensor_type.shape.dim:
         if dimension.dim_param:
-            dimension.dim_param = BATCH
+            dimension.dim_param = size_name(dimension.dim_param, free)

@@ -3,7 +3,7 @@
 import logging
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from torch.export import Dim, ExportedProgram
 
 from edgepress.errors import UserError
 from edgepress.ir.edit import Editor
-from edgepress.ir.program import Program
+from edgepress.ir.program import AXES, Program
 from edgepress.ir.recurrent import recurrent_shapes
 
 # Recorded by torch.export per node; it names files of the user's machine and would make equal programs differ.
@@ -62,9 +62,14 @@ def adopt(
     *,
     input_names: Sequence[str] = (),
     output_names: Sequence[str] = (),
+    axis_names: Sequence[Mapping[int, str]] = (),
     note: str = "",
 ) -> Program:
-    """Make an exported program ours: private metadata, checks of types and weights nobody reads are dropped."""
+    """Make an exported program ours: private metadata, checks of types and weights nobody reads are dropped.
+
+    Args:
+        axis_names: per input, what its free axes are called.
+    """
     _forget_private_meta(exported)
     program = Program(
         exported=exported,
@@ -72,6 +77,8 @@ def adopt(
         output_names=tuple(output_names) or _output_names(exported),
         history=(note,) if note else (),
     )
+    for node, names in zip(program.user_inputs(), axis_names, strict=False):
+        node.meta["custom"] = {AXES: {str(axis): name for axis, name in names.items()}}
     editor = Editor(program)
     for node in [n for n in editor.graph.nodes if n.target in ASSERTIONS]:
         editor.erase(node)

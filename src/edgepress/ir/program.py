@@ -6,6 +6,7 @@ A program wraps a `torch.export` training-IR graph: ATen operators at the level 
 
 import copy
 import hashlib
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,9 @@ from torch.export.graph_signature import InputKind
 from torch.fx import GraphModule, Node
 
 STATE_KINDS = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
+AXES = "axes"
+"""Key of an input's metadata: its axes (as text) -> their names."""
+BATCH = "batch"
 # Operators with a flag that says "training": position of that flag among the arguments.
 TRAINING_FLAG = {
     torch.ops.aten.batch_norm.default: 5,
@@ -113,6 +117,21 @@ class Program:
         """Whether the first dimension of the first input is free."""
         first = self.user_inputs()[0].meta["val"]
         return first.dim() > 0 and isinstance(first.shape[0], torch.SymInt)
+
+    def free_sizes(self) -> dict[str, str]:
+        """Free size as torch writes it -> what it is called: as the imported file calls the axis, or `batch`.
+
+        A size without a name is the batch; another one without is numbered.
+        """
+        found: dict[str, str] = {}
+        for node in self.user_inputs():
+            named = node.meta.get("custom", {}).get(AXES, {})
+            for axis, size in enumerate(node.meta["val"].shape):
+                if isinstance(size, torch.SymInt) and str(size) not in found:
+                    taken = found.values()
+                    wanted = re.sub(r"\W", "_", named.get(str(axis), BATCH))
+                    found[str(size)] = wanted if wanted not in taken else f"{wanted}_{len(found)}"
+        return found
 
     def digest(self) -> str:
         """sha256 over the printed graph and every weight: equal for equal programs, on any machine."""

@@ -26,8 +26,10 @@ HANDS_ON = (
 
 
 def _reads_stored_integers(node: Node) -> bool:
-    """A table of integers has no float values to fall back on."""
+    """Integers that no quantizer made, such as rows of a stored table, have no float values to fall back on."""
     source = node.args[0]
+    while isinstance(source, Node) and source.op == "call_function" and source.target not in HANDS_ON and source.args:
+        source = source.args[0]
     return isinstance(source, Node) and source.op == "placeholder" and not source.meta["val"].is_floating_point()
 
 

@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import helper
+from onnx import TensorProto, helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from edgepress.importers.onnx import load, to_module
@@ -77,6 +77,20 @@ def test_gradients_pass_the_grids(write: Write, tmp_path: Path) -> None:
     torch.ops.edgepress.dynamic_quantize(x).sum().backward()
     assert torch.equal(x.grad, torch.ones(3, 8))
     assert {tuple(p.shape) for p in module.parameters()} >= {(16, 8), (16,), (4, 16)}
+
+
+def test_a_quantized_embedding(write: Write, tmp_path: Path) -> None:
+    nodes = [node("Gather", "e t", "r"), node("Relu", "r", "x"), node("MatMul", "x w", "y")]
+    source = write(nodes, {"t": (TensorProto.INT64, ["n", "length"])}, ["y"], {"e": floats(20, 8), "w": floats(8, 3)})
+    quantize_dynamic(source, tmp_path / "q.onnx")
+    program, tokens = load(tmp_path / "q.onnx"), RNG.integers(0, 20, (2, 5))
+    plain = strip_quantization(program).program
+    assert [str(n.target) for n in plain.nodes if "embedding" in str(n.target)] == ["aten.embedding.default"]
+    with torch.no_grad():
+        found, stripped = (p.module()(torch.from_numpy(tokens))[0].numpy() for p in (program, plain))
+    (expected,) = answers(tmp_path / "q.onnx", {"t": tokens})
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert 0 < np.abs(stripped - found).max() < 0.1 * np.abs(found).max()
 
 
 def test_zeros_alone_stay_zeros() -> None:

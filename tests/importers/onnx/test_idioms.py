@@ -9,7 +9,8 @@ import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from edgepress.importers.onnx import OnnxModel, to_module
+from edgepress.exporters.onnx import OnnxOptions, export_onnx
+from edgepress.importers.onnx import OnnxModel, load, to_module
 
 Write = Callable[..., Path]
 RNG = np.random.default_rng(11)
@@ -68,3 +69,18 @@ def test_a_fill_of_a_small_type_while_tracing(write: Write) -> None:
     ]
     path = write(nodes, {"x": ["batch", 4]}, ["y"], {"zero": np.float32(0)})
     check(path, to_module(path), {"x": floats(3, 4)})
+
+
+def test_open_axes_keep_their_names_in_what_is_exported(write: Write, tmp_path: Path) -> None:
+    nodes = [node("MatMul", "x w", "h"), node("Transpose", "h", "t", perm=[1, 0, 2]), node("Relu", "t", "y")]
+    path = write(nodes, {"x": ["time", "N", 3]}, ["y"], {"w": floats(3, 4)})
+    for name, options in (("free.onnx", OnnxOptions()), ("one.onnx", OnnxOptions(batch=1))):
+        export_onnx(load(path), tmp_path / name, options=options)
+    free, one = (onnx.load(tmp_path / name).graph for name in ("free.onnx", "one.onnx"))
+    assert axes(free.input[0]) == ["time", "batch", 3]
+    assert axes(free.output[0]) == ["batch", "time", 4]
+    assert axes(one.input[0]) == ["time", 1, 3]
+
+
+def axes(value: onnx.ValueInfoProto) -> list[str | int]:
+    return [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]

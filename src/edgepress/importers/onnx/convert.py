@@ -18,7 +18,14 @@ from edgepress.importers.onnx.dynamic import float_products
 from edgepress.importers.onnx.executor import Environment, Executor
 from edgepress.importers.onnx.fold import fold, silent_torch
 from edgepress.importers.onnx.graph import InputSpec, Network, Step
-from edgepress.importers.onnx.inputs import candidate_shapes, dynamic_axes, examples, given_examples, is_batch
+from edgepress.importers.onnx.inputs import (
+    axis_names,
+    candidate_shapes,
+    dynamic_axes,
+    examples,
+    given_examples,
+    is_batch,
+)
 from edgepress.importers.onnx.layers import recognise_layers
 from edgepress.importers.onnx.lower import lower
 from edgepress.importers.onnx.module import OnnxModule
@@ -44,6 +51,7 @@ class OnnxModel:
         opset: of the default domain.
         notes: what a user should know: widened types, random outputs, axes that became fixed.
         refusals: what was not done, and why.
+        axis_names: per input, what the file calls its open axes other than the batch.
     """
 
     module: OnnxModule
@@ -55,6 +63,7 @@ class OnnxModel:
     opset: int
     notes: tuple[str, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    axis_names: tuple[dict[int, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,7 @@ def program_of(model: OnnxModel, name: str) -> Program:
             model.exported,
             input_names=model.input_names,
             output_names=model.output_names,
+            axis_names=model.axis_names,
             note=f"imported from {name} (opset {model.opset})",
         )
     return replace(program, history=(*program.history, *notes))
@@ -157,6 +167,7 @@ def convert(network: Network, options: Options) -> OnnxModel:
         output_names=network.output_names,
         opset=network.opset,
         notes=(*network.notes, *quantization(network), *notes, *more, *random_outputs(network)),
+        axis_names=tuple(axis_names(spec) for spec in network.inputs),
     )
 
 
@@ -321,7 +332,7 @@ def fixed_axes(module: OnnxModule, exported: ExportedProgram, axes: Axes) -> tup
 def quantization(network: Network) -> tuple[str, ...]:
     """A note if the file was quantized already."""
     kinds = Counter(step.kind.rsplit("::", 1)[-1] for step in network.body.all_steps())
-    weights = kinds["QuantizedWeight"] + kinds["QuantizedLinear"]
+    weights = sum(kinds[kind] for kind in ("QuantizedWeight", "QuantizedLinear", "QuantizedRows"))
     grids = kinds["QuantizeLinear"] + kinds["DynamicQuantizeLinear"] + kinds["DynamicGrid"]
     fakes = kinds["Quant"] + kinds["BipolarQuant"]
     integers = sum(kinds[kind] for kind in INTEGER_KINDS)

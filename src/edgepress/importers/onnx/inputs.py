@@ -21,17 +21,19 @@ BATCH = 2
 IMAGE_SIZES = (224, 320, 256, 512, 64, 32, 48)
 SEQUENCE_SIZES = (16, 128, 512, 64, 256, 1024, 4000, 16000)
 
-BATCH_NAMES = ("batch", "n", "b", "bs", "none", "unk", "dynamic")
+BATCH_LETTERS = ("n", "b", "bs")
 
 
 def is_batch(spec: InputSpec, axis: int) -> bool:
     """Whether a dynamic axis is the batch: by its name, or because it comes first."""
     assert spec.shape is not None
-    size = spec.shape[axis]
-    if isinstance(size, str) and "batch" in size.lower():
-        return True
-    named_elsewhere = any(isinstance(s, str) and "batch" in s.lower() for s in spec.shape)
-    return axis == 0 and not named_elsewhere and len(spec.shape) > 1 and not _is_sequence(size)
+    names = [size.lower() if isinstance(size, str) else "" for size in spec.shape]
+    if any("batch" in name for name in names):
+        return "batch" in names[axis]
+    lettered = next((i for i, name in enumerate(names) if name in BATCH_LETTERS), None)
+    if lettered is not None:
+        return axis == lettered
+    return axis == 0 and len(spec.shape) > 1 and not _is_sequence(spec.shape[axis])
 
 
 def _is_sequence(size: int | str | None) -> bool:
@@ -42,6 +44,13 @@ def dynamic_axes(specs: Sequence[InputSpec]) -> dict[str, list[int]]:
     """For each input, the axes whose size the file leaves open."""
     return {
         spec.name: [axis for axis, size in enumerate(spec.shape or ()) if not isinstance(size, int)] for spec in specs
+    }
+
+
+def axis_names(spec: InputSpec) -> dict[int, str]:
+    """What the file calls the open axes of an input that are not the batch."""
+    return {
+        axis: size for axis, size in enumerate(spec.shape or ()) if isinstance(size, str) and not is_batch(spec, axis)
     }
 
 

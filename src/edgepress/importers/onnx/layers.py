@@ -214,6 +214,23 @@ def quantized_matmul_to_linear(work: Workspace, step: Step) -> Found:
     return Step(step.name, kind, _operator(kind), inputs, step.outputs, attributes), (grid,)
 
 
+def quantized_rows(work: Workspace, step: Step) -> Found:
+    """DequantizeLinear(Gather(integer table, rows)): the table becomes a float one on its grid, like any weight."""
+    rows = work.maker(step.inputs[0], "Gather") if step.kind == "DequantizeLinear" else None
+    table = work.tensor(rows.inputs[0]) if rows else None
+    scale, zero = (work.tensor(name) for name in (*step.inputs, "")[1:3])
+    if rows is None or table is None or table.dtype not in GRID_TYPES or scale is None or scale.numel() != 1:
+        return None
+    offset = torch.zeros_like(scale) if zero is None else zero
+    name, at = (f"{rows.inputs[0]}::{part}" for part in ("float", "zero"))
+    work.constants[name] = Constant(name, dequantize(table, scale, offset))
+    work.constants[at] = Constant(at, offset.to(torch.int64))
+    attributes = {"axis": rows.attributes.get("axis", 0), "zero_type": GRID_TYPES[table.dtype]}
+    kind = "edgepress::QuantizedRows"
+    inputs = (name, rows.inputs[1], step.inputs[1], at)
+    return Step(rows.name, kind, _operator(kind), inputs, step.outputs, attributes), (rows,)
+
+
 def fused_attention(work: Workspace, step: Step) -> Found:
     """Attention with its three projections in one constant matrix, which then lies as in a linear layer."""
     weight = work.tensor(step.inputs[1]) if step.kind == "com.microsoft::Attention" else None
@@ -393,6 +410,7 @@ RULES: tuple[Rule, ...] = (
     gemm_to_linear,
     matmul_to_linear,
     quantized_matmul_to_linear,
+    quantized_rows,
     fused_attention,
     add_bias,
     recurrent_layer,

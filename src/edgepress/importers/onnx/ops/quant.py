@@ -13,6 +13,7 @@ from torch import Tensor
 
 from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.ops import conv as convolutions
+from edgepress.importers.onnx.ops import index
 from edgepress.importers.onnx.ops.casts import FLOAT4, FLOAT8_MAX, SUB_BYTE, round_float4, to_float8
 from edgepress.importers.onnx.values import Numbers, Unsupported, torch_dtype
 from edgepress.ir import quant_ops  # noqa: F401  (registers edgepress::dynamic_quantize)
@@ -143,6 +144,11 @@ def quantized_linear(
     return torch.nn.functional.linear(x, quantized_weight(w, scale, zero, axis=axis, zero_type=zero_type), bias)
 
 
+def quantized_rows(table: Tensor, rows: Tensor, scale: Tensor, zero: Tensor, *, axis: int, zero_type: int) -> Tensor:
+    """Gather from a float table on its integer grid."""
+    return index.gather(quantized_weight(table, scale, zero, axis=0, zero_type=zero_type), rows, axis=axis)
+
+
 def _requantize(y: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
     info = torch.iinfo(zero.dtype)
     whole = torch.round(y / scale.double()) + zero.double()
@@ -233,6 +239,7 @@ BIPOLAR = Operator(bipolar_quant, weights=(0,), foldable=False)
 OPERATORS: Operators = {
     "edgepress::QuantizedWeight": Operator(quantized_weight, weights=(0,), foldable=False),
     "edgepress::QuantizedLinear": Operator(quantized_linear, weights=(1, 2), foldable=False),
+    "edgepress::QuantizedRows": Operator(quantized_rows, weights=(0,), known=(1,), foldable=False),
     "edgepress::DynamicGrid": Operator(dynamic_grid, foldable=False),
     "QuantizeLinear": Operator(quantize, known=(1, 2), input_types=((2, "zero_type"),), foldable=False),
     "DequantizeLinear": Operator(dequantize, known=(1, 2), foldable=False),
