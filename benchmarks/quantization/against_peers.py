@@ -95,7 +95,7 @@ def compare(name: str, tools: Sequence[str], folder: Path, repeats: int) -> Row:
             latency_ms=round(times[tool], 4),
         )
     return {"case": name, "goal": case.goal, "test_samples": len(answers["float"]),
-            "calibration_samples": len(case.calibrate()), "tools": rows}  # fmt: skip
+            "calibration_samples": len(case.calibrate()), "repeats": repeats, "tools": rows}  # fmt: skip
 
 
 def table(result: Row) -> str:
