@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mixed import divergence
 from networks import accuracy, batches, cifar, raw_cifar, resnet, resnet8
 
 from edgepress.ir import Program
@@ -33,7 +34,8 @@ def measure(program: Program, data: Data, samples: int, **settings: Any) -> dict
     result = quantize(program, options, load_capability("onnxruntime-x86"), batches(data("train", samples)[0]))
     seconds = time.perf_counter() - start
     found = accuracy(result.program, images, labels)
-    return {**settings, "accuracy": found, "seconds": seconds, "samples": samples}
+    apart = divergence(program, result.program, images)
+    return {**settings, "accuracy": found, "divergence": apart, "seconds": seconds, "samples": samples}
 
 
 def main() -> None:
