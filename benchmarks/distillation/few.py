@@ -10,11 +10,11 @@ on them. The same images serve every step; the seed draws them. Accuracy after e
 import argparse
 import json
 import os
-import statistics
 from pathlib import Path
 from typing import Any
 
 import torch
+from harness import spread
 from joint import Quiet, original, recipe_text, tasks
 
 from edgepress.measure.environment import describe
@@ -53,14 +53,9 @@ def table(runs: dict[str, list[dict[str, float]]]) -> list[str]:
     stages = ("original", *STAGES)
     lines = [f"{'images per class':<16} " + "  ".join(f"{stage:<13}" for stage in stages)]
     for k, found in runs.items():
-        cells = [_spread([100 * one[stage] for one in found]) for stage in stages]
+        cells = [spread([100 * one[stage] for one in found]) for stage in stages]
         lines.append(f"{k:<16} " + "  ".join(f"{cell:<13}" for cell in cells))
     return lines
-
-
-def _spread(values: list[float]) -> str:
-    mean = f"{statistics.mean(values):.2f}"
-    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values) / len(values) ** 0.5:.2f}"
 
 
 def main() -> None:

@@ -115,8 +115,8 @@ def _table_of(record: dict, judge: str) -> list[str]:
     before = ", ".join(f"{who} {100 * value:.2f}" for who, value in record["accuracy_before"][judge].items())
     lines = [f"{judge}; before: {before}", f"{'arm':<16} seeds  accuracy      over {BASE:<14} over kd"]
     for name, runs in record["runs"].items():
-        accuracy = _spread([100 * found[judge] for found in runs.values()])
-        over = [_spread(_gains(runs, record["runs"].get(other, {}), judge)) for other in (BASE, "kd")]
+        accuracy = spread([100 * found[judge] for found in runs.values()])
+        over = [spread(_gains(runs, record["runs"].get(other, {}), judge)) for other in (BASE, "kd")]
         lines.append(f"{name:<16} {len(runs):>5}  {accuracy:<13} {over[0]:<19} {over[1]}")
     return lines
 
@@ -125,7 +125,8 @@ def _gains(runs: dict, others: dict, judge: str) -> list[float]:
     return [100 * (runs[seed][judge] - others[seed][judge]) for seed in runs if seed in others]
 
 
-def _spread(values: list[float]) -> str:
+def spread(values: list[float]) -> str:
+    """Mean and its standard error, as text."""
     if len(values) < 2:
         return f"{values[0]:.2f}" if values else "-"
     return f"{statistics.mean(values):.2f} ± {statistics.stdev(values) / len(values) ** 0.5:.2f}"

@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 import yaml
+from harness import spread
 from safetensors.torch import save_file
 
 from edgepress.exporters.onnx import export_onnx
@@ -241,14 +242,8 @@ def summary(runs: dict[str, dict[int, dict[str, float]]]) -> list[str]:
         accuracy = [100 * found["accuracy"] for found in by_seed.values()]
         ahead = [100 * (runs["joint"][seed]["accuracy"] - found["accuracy"]) for seed, found in by_seed.items()]
         size = statistics.mean(found["size_bytes"] for found in by_seed.values())
-        lines.append(f"{name:<10} {size:>8.0f}  {_spread(accuracy):<14}  {_spread(ahead)}")
+        lines.append(f"{name:<10} {size:>8.0f}  {spread(accuracy):<14}  {spread(ahead)}")
     return lines
-
-
-def _spread(values: list[float]) -> str:
-    if len(values) < 2:
-        return f"{values[0]:.2f}"
-    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values) / len(values) ** 0.5:.2f}"
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from edgepress.ir import Program
 from edgepress.prune import PruneOptions, prune
 
-SHARES = (0.3, 0.5)
+SHARES = (0.2, 0.35, 0.5)
 ROUNDINGS = (1, 8)
 
 
@@ -41,7 +41,7 @@ def row(original: Program, share: float, round_to: int) -> dict[str, object]:
         trials.append(1 / cifar.latency({"original": original, "cut": program}, runs=100)["cut"]["ratio"])
         return trials[-1]
 
-    options = PruneOptions({"latency": share}, criterion="l2", ignore=cifar.RESIDUAL, round_to=round_to,
+    options = PruneOptions({"latency": share}, criterion="l2", round_to=round_to,
                            minimum=round_to, reconstruct=False)  # fmt: skip
     result = prune(original, options, [], F.cross_entropy, stopwatch)
     fresh = 1 / cifar.latency({"original": original, "cut": result.program}, runs=400)["cut"]["ratio"]

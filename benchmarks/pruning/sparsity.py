@@ -16,10 +16,10 @@ from pathlib import Path
 
 import cifar
 import torch.nn.functional as F
-from finetune import SETTINGS, training_images
 from torch import Tensor
 
 from edgepress.analysis.channels import channel_groups
+from edgepress.data import Dataset, open_source
 from edgepress.exporters.onnx import export_onnx
 from edgepress.ir import Program
 from edgepress.passes.mask_weights import kept_zero, mask_weights
@@ -31,6 +31,13 @@ from edgepress.train import TASKS, TrainOptions, fit
 
 GOALS: tuple[dict[str, object], ...] = ({"sparsity": 0.5}, {"sparsity": 0.7}, {"sparsity": 0.9}, {"pattern": (2, 4)})
 TASK = TASKS["classification"]
+SETTINGS = {"batch_size": 64, "optimizer": "sgd", "lr": 0.005, "weight_decay": 5e-4, "schedule": "cosine",
+            "augment": ("flip", "crop"), "amp": "bf16", "channels_last": True, "keep": "last"}  # fmt: skip
+
+
+def training_images() -> Dataset:
+    options = {"path": "cifar10/train.npz", "scale": 1 / 255, "mean": list(cifar.MEAN), "std": list(cifar.STD)}
+    return open_source("npz", options, cifar.data_folder())
 
 
 def row(program: Program, **about: object) -> dict[str, object]:
@@ -100,7 +107,7 @@ def learned(epochs: int):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trained", action="store_true", help="what takes training instead")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--out", type=Path, help="add the results to this JSON file")
     given = parser.parse_args()
     parts = (learned(given.epochs), trained(given.epochs)) if given.trained else (at_once(),)

@@ -1,89 +1,36 @@
-"""Post-training quantization of CIFAR ResNets, edgepress beside onnxruntime: seconds, memory, accuracy,
-bytes and latency of the result. Each tool runs in a process of its own; latencies are interleaved afterwards.
+"""Post-training quantization to 8 bits, edgepress beside its peers: seconds, memory, accuracy with a paired test, bytes
+and latency. Each contestant runs in a process of its own (peers.py); latencies are taken in turns afterwards.
 
-    EDGEPRESS_DATA=... python benchmarks/quantization/against_peers.py --depths 20 56 --out results.json
+    python recipes/families/prepare.py encoder
+    EDGEPRESS_DATA=... python benchmarks/quantization/against_peers.py --observers --out against_peers.json
+
+NNCF takes part where PYTHONPATH finds it. Intel Neural Compressor 3.10 no longer reads ONNX files.
 """
 
 import argparse
+import importlib.util
 import json
 import platform
-import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from networks import batches, cifar, resnet
+from contestants import CASES, SAMPLES, Case
 
-SAMPLES = 512
-TOOLS = (
-    "edgepress minmax", "edgepress mse", "edgepress entropy",
-    "onnxruntime minmax", "onnxruntime entropy", "onnxruntime percentile",
-)  # fmt: skip
+from edgepress.exporters.onnx import export_onnx
+from edgepress.measure.stats.gains import gain_of_answers
 
-
-def peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def with_edgepress(depth: int, observer: str, out: Path) -> dict[str, float]:
-    """Quantize and export; the import of the network is not counted, as the others start from a file."""
-    from edgepress.exporters.onnx import export_onnx
-    from edgepress.quantize.options import QuantOptions
-    from edgepress.quantize.post_training import quantize
-    from edgepress.targets.capability import load_capability
-
-    program, (images, _) = resnet(depth), cifar("train", SAMPLES)
-    program(images[:64])
-    before, start = peak_bytes(), time.perf_counter()
-    options = QuantOptions(observer=observer)  # type: ignore[arg-type]
-    result = quantize(program, options, load_capability("onnxruntime-x86"), batches(images))
-    export_onnx(result.program, out)
-    return {"seconds": time.perf_counter() - start, "extra_peak_bytes": peak_bytes() - before}
-
-
-def with_onnxruntime(depth: int, method: str, out: Path) -> dict[str, float]:
-    """quantize_static with its recommended preprocessing and settings for VNNI: QDQ, per channel, uint8 x int8."""
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            images, _ = cifar("train", SAMPLES)
-            self.batches = batches(images)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            batch = next(self.batches, None)
-            return None if batch is None else {"image": batch[0].numpy()}
-
-    source = float_model(depth, out.parent)
-    reader = Reader()
-    ort.InferenceSession(str(source)).run(None, {"image": np.zeros((64, 3, 32, 32), np.float32)})
-    before, start = peak_bytes(), time.perf_counter()
-    prepared = out.with_suffix(".prepared.onnx")
-    quant_pre_process(str(source), str(prepared))
-    kinds = {"minmax": CalibrationMethod.MinMax, "entropy": CalibrationMethod.Entropy,
-             "percentile": CalibrationMethod.Percentile}  # fmt: skip
-    quantize_static(str(prepared), str(out), reader, quant_format=QuantFormat.QDQ, per_channel=True,
-                    activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-                    calibrate_method=kinds[method])  # fmt: skip
-    return {"seconds": time.perf_counter() - start, "extra_peak_bytes": peak_bytes() - before}
-
-
-def float_model(depth: int, folder: Path) -> Path:
-    from edgepress.exporters.onnx import export_onnx
-
-    path = folder / f"float{depth}.onnx"
-    return path if path.exists() else export_onnx(resnet(depth), path).path
+Row = dict[str, Any]
+TOOLS = ("edgepress minmax", "onnxruntime minmax", "nncf performance")
+OBSERVERS = ("edgepress mse", "edgepress entropy", "edgepress percentile", "onnxruntime entropy",
+             "onnxruntime percentile")  # fmt: skip
 
 
 def session(path: Path) -> ort.InferenceSession:
@@ -93,60 +40,96 @@ def session(path: Path) -> ort.InferenceSession:
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def accuracy(path: Path) -> float:
-    images, labels = cifar("test", 1000)
-    model = session(path)
-    scores = [model.run(None, {"image": batch.numpy()})[0] for (batch,) in batches(images, 100)]
-    return float(100 * (np.concatenate(scores).argmax(1) == labels.numpy()).mean())
+def right(case: Case, path: Path) -> np.ndarray:
+    """1 or 0 per test sample."""
+    (inputs, labels), model = case.test(), session(path)
+    name, size = model.get_inputs()[0].name, 100 if case.batch > 1 else 1
+    scores = [model.run(None, {name: chunk.numpy()})[0] for chunk in inputs.split(size)]
+    return (np.concatenate(scores).argmax(1) == labels.numpy()).astype(int)
 
 
-def latencies(paths: dict[str, Path], rounds: int = 60, repeats: int = 20) -> dict[str, float]:
-    """Median over interleaved rounds of the time of one image, in ms."""
-    sessions = {name: session(path) for name, path in paths.items()}
-    image = cifar("test", 1)[0].numpy()
-    seen: dict[str, list[float]] = {name: [] for name in paths}
+def latencies(case: Case, paths: dict[str, Path], rounds: int = 60) -> dict[str, float]:
+    """Median ms of one sample, in turns of 20 runs."""
+    sessions = {tool: session(path) for tool, path in paths.items()}
+    sample = case.test()[0][:1].numpy()
+    seen: dict[str, list[float]] = {tool: [] for tool in paths}
     for _ in range(rounds):
-        for name, model in sessions.items():
+        for tool, model in sessions.items():
+            feed = {model.get_inputs()[0].name: sample}
             start = time.perf_counter()
-            for _ in range(repeats):
-                model.run(None, {"image": image})
-            seen[name].append((time.perf_counter() - start) / repeats * 1e3)
-    return {name: float(np.median(values)) for name, values in seen.items()}
+            for _ in range(20):
+                model.run(None, feed)
+            seen[tool].append((time.perf_counter() - start) / 20 * 1e3)
+    return {tool: statistics.median(values) for tool, values in seen.items()}
 
 
-def compare(depth: int, folder: Path) -> dict[str, object]:
-    paths = {"float": float_model(depth, folder)}
-    rows: dict[str, dict[str, float]] = {"float": {}}
-    for tool in TOOLS:
-        name, observer = tool.split()
-        paths[tool] = folder / f"{name}-{observer}-{depth}.onnx"
-        command = [sys.executable, __file__, "--worker", name, observer, str(depth), str(paths[tool])]
+def quantized(name: str, tool: str, source: Path, out: Path, repeats: int) -> Row:
+    """One contestant's file and what it cost: the median of `repeats` processes."""
+    runs = []
+    command = [sys.executable, Path(__file__).with_name("peers.py"), name, *tool.split(), source, out]
+    for _ in range(repeats):
         done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
         if done.returncode:
-            raise SystemExit(f"{tool} failed:\n{done.stderr[-2000:]}")
-        rows[tool] = json.loads(done.stdout.splitlines()[-1])
-    times = latencies(paths)
+            return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1][:200]}
+        runs.append(json.loads(done.stdout.splitlines()[-1]))
+    return {key: round(statistics.median(run[key] for run in runs), 3) for key in runs[0]}
+
+
+def compare(name: str, tools: Sequence[str], folder: Path, repeats: int) -> Row:
+    case, rows = CASES[name], dict[str, Row]()
+    paths = {"float": export_onnx(case.program(), folder / f"{name}.onnx").path}
+    for tool in tools:
+        out = folder / f"{name}-{tool.replace(' ', '-')}.onnx"
+        rows[tool] = quantized(name, tool, paths["float"], out, repeats)
+        if "failed" not in rows[tool]:
+            paths[tool] = out
+    times = latencies(case, paths)
+    answers = {tool: right(case, path) for tool, path in paths.items()}
     for tool, path in paths.items():
-        rows[tool] |= {"bytes": path.stat().st_size, "accuracy": accuracy(path), "latency_ms": times[tool]}
-        print(f"resnet{depth} {tool}: {rows[tool]}", flush=True)
-    return {"network": f"resnet{depth}", "samples": SAMPLES, "tools": rows}
+        rows.setdefault(tool, {}).update(
+            accuracy=round(100 * float(answers[tool].mean()), 2),
+            points_lost=round(100 * float((answers["float"] - answers[tool]).mean()), 2),
+            p_against_float=round(gain_of_answers(answers[tool], answers["float"]).p_value or 0.0, 4),
+            p_against_edgepress=round(gain_of_answers(answers[tool], answers[tools[0]]).p_value or 0.0, 4),
+            bytes=path.stat().st_size,
+            latency_ms=round(times[tool], 4),
+        )
+    return {"case": name, "goal": case.goal, "test_samples": len(answers["float"]),
+            "calibration_samples": len(case.calibrate()), "repeats": repeats, "tools": rows}  # fmt: skip
+
+
+def table(result: Row) -> str:
+    lines = [f"| {result['case']} | seconds | extra MB | accuracy | lost | p | bytes | ms |", "|---" * 8 + "|"]
+    for tool, row in result["tools"].items():
+        if "failed" in row:
+            lines.append(f"| {tool} | failed: {row['failed']} |" + " |" * 6)
+            continue
+        cost = f"{row['seconds']:.2f} | {row['extra_peak_bytes'] / 1e6:.0f}" if "seconds" in row else " | "
+        lines.append(f"| {tool} | {cost} | {row['accuracy']:.2f} | {row['points_lost']:+.2f} | "
+                     f"{row['p_against_float']:.2f} | {row['bytes']:,} | {row['latency_ms']:.3f} |")  # fmt: skip
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--depths", type=int, nargs="+", default=[20, 56])
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--tools", nargs="+", default=TOOLS, help="the first is the one the others are tested against")
+    parser.add_argument("--observers", action="store_true", help="also ranges by other rules than the extremes")
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("against_peers.json"))
-    parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.worker:
-        name, observer, depth, out = arguments.worker
-        run = {"edgepress": with_edgepress, "onnxruntime": with_onnxruntime}[name]
-        print(json.dumps(run(int(depth), observer, Path(out))))
-        return
+    asked = parser.parse_args()
+    tools = [*asked.tools, *(OBSERVERS if asked.observers else ())]
+    if importlib.util.find_spec("nncf") is None:
+        tools = [tool for tool in tools if not tool.startswith("nncf")]
+    environment = {"cpu": platform.processor(), "machine": platform.machine(), "onnxruntime": ort.__version__,
+                   "python": platform.python_version(), "threads": 1, "samples": SAMPLES}  # fmt: skip
+    results = json.loads(asked.out.read_text())["results"] if asked.out.exists() else []
     with tempfile.TemporaryDirectory() as folder:
-        results = [compare(depth, Path(folder)) for depth in arguments.depths]
-    environment = {"cpu": platform.processor(), "onnxruntime": ort.__version__, "python": platform.python_version()}
-    arguments.out.write_text(json.dumps({"environment": environment, "results": results}, indent=1) + "\n")
+        for name in asked.cases:
+            results = [r for r in results if r["case"] != name]
+            results.append(compare(name, tools, Path(folder), asked.repeats))
+            print(table(results[-1]), flush=True)
+            asked.out.write_text(json.dumps({"environment": environment, "results": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ def init(
     inputs: Annotated[
         list[str] | None,
         typer.Option(
-            "--input", metavar="NAME=SIZES", help="image=3x32x32 or ids=128:int64, without batch; repeatable."
+            "--input",
+            metavar="NAME=SIZES",
+            help="image=3x32x32 or ids=128:int64, without batch; else as in --train.",
         ),
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights for what the function builds.")] = None,
@@ -35,9 +37,19 @@ def init(
     if out.exists():
         fix = f"--out {out.with_name('another.yaml')}, or remove it"
         raise UserError(f"{out} is there already", found="a file", expected="a new name", fix=fix)
+    if not inputs and train and ":" in model:
+        inputs = _inputs_from(train, out.parent)
     text = starter_text(Start(model, inputs or (), weights, train, evaluate, task), out.parent)
     _write(out, text)
     typer.echo(f'{{"recipe": {_json(out)}}}' if as_json else f"wrote {out}; next: edgepress run {out} --dry-run")
+
+
+def _inputs_from(train: str, folder: Path) -> list[str]:
+    """A factory does not say what its network reads; the training data do."""
+    from edgepress.pipeline.starting import inputs_of
+    from edgepress.recipe.starter import source_text
+
+    return inputs_of(source_text("train", train, folder), folder)
 
 
 def _write(out: Path, text: str) -> None:

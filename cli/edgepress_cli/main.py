@@ -33,10 +33,10 @@ class Verb(NamedTuple):
 
 VERBS = (
     Verb("run", "edgepress_cli.run:run", "carry out a recipe: compress, export, measure, judge"),
-    Verb("prune", "edgepress_cli.prune:prune", "only the pruning steps of a recipe"),
-    Verb("sparsify", "edgepress_cli.sparsify:sparsify", "only the sparsity steps of a recipe"),
+    Verb("prune", "edgepress_cli.only:prune", "only the pruning steps of a recipe"),
+    Verb("sparsify", "edgepress_cli.only:sparsify", "only the sparsity steps of a recipe"),
     Verb("sensitivity", "edgepress_cli.sensitivity:sensitivity", "what each group of channels is worth to the task"),
-    Verb("quantize", "edgepress_cli.quantize:quantize", "only the quantization steps of a recipe"),
+    Verb("quantize", "edgepress_cli.only:quantize", "only the quantization steps of a recipe"),
     Verb("distill", "edgepress_cli.distill:distill", "only the training steps of a recipe, taught or not"),
     Verb("export", "edgepress_cli.export:export", "write a network as ONNX, or a quantized one as C"),
     Verb("inspect", "edgepress_cli.inspect:inspect", "what a network is made of, layer by layer"),

@@ -123,19 +123,16 @@ def _print_parity(hops: tuple[Parity, ...], why: str) -> None:
 
 def _print_table(results: list[Survey]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("artifact", "metric", "value", "95 % interval", "n"):
-        table.add_column(column, overflow="fold", justify="left" if column in ("artifact", "metric") else "right")
-    for name, measurements in (item for result in results for item in result.items()):
-        for m in measurements:
-            value = f"{m.value:,.6g}" if m.value is not None else f"unknown: {m.reason}"
-            interval = f"{m.low:.4g} .. {m.high:.4g}" if m.low is not None and m.high is not None else ""
-            place = f"{name} on {m.target}" if len(results) > 1 and m.target else name
-            table.add_row(place, m.name, value, interval, str(m.n))
-    console = Console(width=None if Console().is_terminal else 110, markup=False)
-    console.print(table)
+    from edgepress.report.survey import print_survey
+
+    console = Console(width=None if Console().is_terminal else 110, markup=False, highlight=False)
+    columns = [
+        (f"{name} on {found[0].target}" if len(results) > 1 and found else name, found)
+        for result in results
+        for name, found in result.items()
+    ]
+    print_survey(console, columns)
     for environment in {result.environment.machine_class: result.environment for result in results}.values():
         typer.echo(f"\n{environment.cpu}, {environment.cores} cores ({environment.machine_class})")
     for warning in dict.fromkeys(text for result in results for text in result.environment.warnings):

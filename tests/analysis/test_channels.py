@@ -51,6 +51,19 @@ def test_groups_of_each_family(name: str) -> None:
     assert sizes(name) == EXPECTED[name]
 
 
+def test_attention_may_lose_width_instead_of_heads() -> None:
+    fused = {g.name: g.size for g in channel_groups(program_of("transformer"), "width").groups}
+    assert fused == {"embed.weight": 12, "qkv.weight": 4, "wide.weight": 20}
+    # chunks of one projection: query and key share a width, the value has its own
+    apart = {g.name: g.size for g in channel_groups(program_of("chunked_transformer"), "width").groups}
+    assert apart == {"embed.weight": 12, "qkv.weight": 4, "qkv.weight#2": 4, "wide.weight": 20}
+
+
+def test_rotary_positions_keep_the_width_of_a_head() -> None:
+    found = {g.name: g.size for g in channel_groups(program_of("grouped_query"), "width").groups}
+    assert found == {"embed.weight": 16, "query.weight": 2, "wide.weight": 20}
+
+
 def test_members_are_all_that_shrinks_with_a_channel() -> None:
     group = channel_groups(program_of("plain")).group("0.weight")
     norm = {(f"1.{t}", 0) for t in ("weight", "bias", "running_mean", "running_var")}

@@ -50,3 +50,18 @@ def test_a_place_that_cannot_be_written(edgepress, project: Path) -> None:
     done = edgepress("init", "net.py:build", "--input", "x=3", "--out", "blocked/recipe.yaml", cwd=project)
     assert done.returncode == 2
     assert "cannot be written" in done.stderr
+
+
+def test_what_the_network_reads_is_told_by_the_data(edgepress, project: Path) -> None:
+    done = edgepress("init", "net.py:build", "--train", "digits", cwd=project)
+    assert done.returncode == 0, done.stderr
+    (read,) = load(project / "recipe.yaml").model.inputs.items()
+    assert (read[0], list(read[1].shape)) == ("image", [1, 8, 8])
+
+
+def test_data_that_cannot_be_opened_is_named(edgepress, project: Path) -> None:
+    (project / "empty").mkdir()
+    done = edgepress("init", "net.py:build", "--train", "empty", cwd=project)
+    assert done.returncode == 2
+    assert "no images in" in done.stderr
+    assert not (project / "recipe.yaml").exists()

@@ -10,6 +10,8 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from edgepress.errors import UserError
+from edgepress.measure.record import Measurement
+from edgepress.report.survey import unknown
 from edgepress_cli.measure import measure
 
 app = typer.Typer()
@@ -37,7 +39,24 @@ def run(*args: object) -> str:
 
 def test_a_table_with_every_metric(relu):
     output = run(relu, "--runs", 5, "--cold-starts", 1)
-    assert all(metric in output for metric in ("size_bytes", "latency_ms", "peak_memory_bytes", "load_ms"))
+    assert all(metric in output for metric in ("Size", "Latency", "Peak memory of the model", "Time to load"))
+
+
+def test_artifacts_stand_side_by_side(relu, tmp_path):
+    other = tmp_path / "again.onnx"
+    other.write_bytes(relu.read_bytes())
+    lines = run(relu, other, "--runs", 5, "--cold-starts", 0).splitlines()
+    assert lines[0].split() == ["relu.onnx", "again.onnx"]
+    size = next(line for line in lines if line.startswith("Size "))
+    assert size.split()[1:] == [f"{relu.stat().st_size}", "B"] * 2
+
+
+def test_a_reason_is_told_once():
+    reason = "no meter"
+    absent = [
+        Measurement(name=name, value=None, unit="mJ", n=0, reason=reason) for name in ("energy_mj", "idle_power_w")
+    ]
+    assert unknown([*absent, *absent]) == ["not measured: Energy per inference; Idle power: no meter"]
 
 
 def test_json_with_inputs_from_a_file(relu, tmp_path):

@@ -17,6 +17,7 @@ from edgepress.analysis.costs import parameter_bytes, total_macs
 from edgepress.analysis.execute import execute
 from edgepress.analysis.layout import Layout, blocks_of
 from edgepress.analysis.planned_costs import cost_model
+from edgepress.analysis.pruning_terms import Attention
 from edgepress.errors import UserError
 from edgepress.ir import Program, load, save
 from edgepress.passes.cut_channels import atoms_kept, cut_channels
@@ -25,10 +26,16 @@ from edgepress.passes.cut_channels import atoms_kept, cut_channels
 NORMALIZED = {"transformer": "embed", "chunked_transformer": "embed", "grouped_query": "embed"}
 
 
+CASES: list[tuple[str, Attention]] = [
+    *((name, "heads") for name in NETWORKS),
+    *((name, "width") for name in ("transformer", "chunked_transformer", "grouped_query")),
+]
+
+
 @cache
-def prepared(name: str) -> tuple[Program, ChannelGroups]:
+def prepared(name: str, attention: Attention = "heads") -> tuple[Program, ChannelGroups]:
     program = program_of(name)
-    return program, channel_groups(program)
+    return program, channel_groups(program, attention)
 
 
 def random_plan(groups: ChannelGroups, seed: int, share: float) -> ChannelPlan:
@@ -87,11 +94,11 @@ def _factor_sizes(value: torch.Tensor, layout: Layout) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(("name", "attention"), CASES)
 @settings(max_examples=2, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(seed=st.integers(0, 2**31), share=st.sampled_from([0.2, 0.5, 0.9]))
-def test_cutting_equals_zeroing(name: str, seed: int, share: float) -> None:
-    program, groups = prepared(name)
+def test_cutting_equals_zeroing(name: str, attention: Attention, seed: int, share: float) -> None:
+    program, groups = prepared(name, attention)
     plan = random_plan(groups, seed, share)
     plan = ChannelPlan({g: k for g, k in plan.kept.items() if not g.startswith(NORMALIZED.get(name, "-"))}, plan.sizes)
     result = cut_channels(program, plan, groups)
@@ -100,11 +107,11 @@ def test_cutting_equals_zeroing(name: str, seed: int, share: float) -> None:
     torch.testing.assert_close(result.program(x), zeroed(program, groups, plan, x), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(("name", "attention"), CASES)
 @settings(max_examples=2, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(seed=st.integers(0, 2**31))
-def test_planned_costs_are_the_costs_of_the_cut_network(name: str, seed: int) -> None:
-    program, groups = prepared(name)
+def test_planned_costs_are_the_costs_of_the_cut_network(name: str, attention: Attention, seed: int) -> None:
+    program, groups = prepared(name, attention)
     plan = random_plan(groups, seed, 0.4)
     smaller = cut_channels(program, plan, groups).program
     keep = plan.mask(groups)
@@ -113,11 +120,11 @@ def test_planned_costs_are_the_costs_of_the_cut_network(name: str, seed: int) ->
         assert cost_model(program, groups, kind).total(keep) == pytest.approx(expected, rel=1e-6), kind
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_cut_networks_are_cut_again_and_saved(name: str, tmp_path: Any) -> None:
-    program, groups = prepared(name)
+@pytest.mark.parametrize(("name", "attention"), CASES)
+def test_cut_networks_are_cut_again_and_saved(name: str, attention: Attention, tmp_path: Any) -> None:
+    program, groups = prepared(name, attention)
     once = cut_channels(program, random_plan(groups, 1, 0.3), groups).program
-    again = channel_groups(once)
+    again = channel_groups(once, attention)
     assert again.units == int(random_plan(groups, 1, 0.3).mask(groups).sum()) or again.units < groups.units
     save(once, tmp_path)
     x = torch.randn(2, 3, 8, 8)

@@ -1,4 +1,4 @@
-"""What a network will need on a core, told before it is calibrated, and the cut that makes it fit."""
+"""What a network will need on a core, told before it is calibrated."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import torch
 from edgepress.errors import MissingTool, UserError
 from edgepress.exporters.c import Options, export
 from edgepress.exporters.onnx import export_onnx
-from edgepress.pipeline.forecast import Forecast, predict, reduction_that_fits
+from edgepress.pipeline.forecast import Forecast, predict
 from edgepress.pipeline.model import import_model
 from edgepress.quantize.options import QuantOptions
 from edgepress.quantize.post_training import quantize
@@ -36,22 +36,15 @@ def test_the_forecast_is_what_the_calibrated_network_needs(repository: Path, tmp
     assert told.instructions == pytest.approx(found.total.instructions, rel=0.02)
 
 
-def forecast_at(share: float) -> Forecast:
-    """Costs that fall with the share cut, flash linearly and the arena in steps."""
-    return Forecast(int(64_000 * (1 - share)) // 1000 * 1000, 0, flash_bytes=int(100_000 * (1 - share)))
+def test_ratios_count_in_what_calibration_may_move() -> None:
+    told = Forecast(arena_bytes=30_000, constant_bytes=0, flash_bytes=64_000)
+    assert told.ratios({"arena_bytes": 30_000}) == {"arena_bytes": 1.0}, "the arena depends on shapes alone"
+    assert told.ratios({"flash_bytes": 64_000})["flash_bytes"] == pytest.approx(1.01)
 
 
-def test_the_smallest_cut_that_fits_is_found() -> None:
-    share = reduction_that_fits(forecast_at, {"flash_bytes": 64_000, "arena_bytes": 60_000})
-    assert not forecast_at(share).excess({"flash_bytes": 64_000})
-    assert forecast_at(share - 1 / 64).excess({"flash_bytes": 64_000})
-    assert reduction_that_fits(forecast_at, {"flash_bytes": 200_000}) == 0.0
-
-
-def test_what_cannot_fit_is_refused() -> None:
-    with pytest.raises(UserError, match="no cut makes this network fit"):
-        reduction_that_fits(forecast_at, {"flash_bytes": 10})
+def test_limits_on_what_is_not_known_are_refused() -> None:
+    told = Forecast(arena_bytes=30_000, constant_bytes=0, why_not="no compiler")
     with pytest.raises(UserError, match="no limit on colour"):
-        forecast_at(0).excess({"colour": 1})
-    with pytest.raises(MissingTool, match="limit on instructions"):
-        forecast_at(0).excess({"instructions": 1})
+        told.ratios({"colour": 1})
+    with pytest.raises(MissingTool, match="limit on instructions \\(no compiler"):
+        told.ratios({"instructions": 1})

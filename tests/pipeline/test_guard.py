@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from edgepress.exporters.onnx import export_onnx
 from edgepress.ir import Program, capture
 from edgepress.measure.record import Evidence
-from edgepress.pipeline.guard import Guard, Version, _best, _pays, _worst_snr_db, can_time, one_sample
+from edgepress.pipeline.first_samples import first_samples
+from edgepress.pipeline.guard import Guard, Version, _best, _pays, _worst_snr_db, can_time
 from edgepress.pipeline.kernels import Profile, profile
 from edgepress.quantize.options import QuantOptions
 from edgepress.quantize.post_training import prepare, quantize
@@ -141,7 +142,7 @@ def test_a_sample_is_cut_along_the_free_size() -> None:
             return x + y
 
     program = capture(Two(), [torch.randn(3, 5), torch.randn(3, 1)])
-    assert [v.shape for v in one_sample(program, [torch.randn(7, 5), torch.randn(7, 1)])] == [(1, 5), (1, 1)]
+    assert [v.shape for v in first_samples(program, [torch.randn(7, 5), torch.randn(7, 1)], 1)] == [(1, 5), (1, 1)]
 
 
 @pytest.fixture

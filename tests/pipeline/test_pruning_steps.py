@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
@@ -14,6 +15,28 @@ from edgepress.pipeline.run import execute, set_up, steps_of
 from edgepress.pipeline.steps import RUNNERS, StepResult
 from edgepress.pipeline.steps.step import Workplace
 from edgepress.recipe import load as load_recipe
+from edgepress.targets.emulate import deploy, why_not
+
+ATTENTION = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.qkv, self.out, self.head = (nn.Linear(a, b) for a, b in ((6, 8), (8, 24), (8, 8), (8, 4)))
+
+    def forward(self, image):
+        x = self.embed(image[:, 0])
+        q, k, v = (z.unflatten(-1, (2, 4)).transpose(1, 2) for z in self.qkv(x).chunk(3, -1))
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return self.head((x + self.out(y)).mean(1))
+
+def tiny():
+    torch.manual_seed(0)
+    return Attention()
+"""
 
 
 class Silent:
@@ -109,3 +132,54 @@ def test_sparsity_learning_makes_the_cut_cheaper(project: Path, tmp_path: Path) 
     learned, bench = take(with_steps(project, steps), Workplace(tmp_path / "step", None))
     assert learned.changed
     assert learned.program.state()["b.weight"].abs().mean() < bench.original.state()["b.weight"].abs().mean()
+
+
+def on_a_core(project: Path, steps: str) -> Path:
+    """The recipe with other steps, for a Cortex-M4."""
+    path = with_steps(project, steps)
+    path.write_text(path.read_text() + "targets: [cortex-m4]\n")
+    return path
+
+
+@pytest.mark.emulator
+def test_a_budget_on_a_core_is_met_by_the_exported_c(project: Path, tmp_path: Path) -> None:
+    if reason := why_not("cortex-m4"):
+        pytest.skip(reason)
+    limits = {"flash_bytes": 5_400, "arena_bytes": 1_000, "instructions": 90_000}
+    steps = (
+        "  - prune: {criterion: l2, budget: {flash: 5.4 kB, arena: 1000, instructions: 90k}, reconstruct: false}\n"
+        "  - train: {epochs: 1, batch_size: 32}\n  - quantize: {samples: 64}\n  - export: {format: c, name: tiny}"
+    )
+    out = tmp_path / "run"
+    execute(load_recipe(on_a_core(project, steps), []), out, dry_run=False, device="cpu", reporter=Silent())
+    folder = next(out.glob("steps/*-export-*/c"))
+    found = deploy(folder, np.zeros((1, 36), np.int8))
+    need = {"flash_bytes": found.flash_bytes, "arena_bytes": found.arena_bytes}
+    need["instructions"] = found.total.instructions
+    assert all(need[figure] <= limit for figure, limit in limits.items()), need
+    assert any(need[figure] > 0.9 * limit for figure, limit in limits.items()), "no more was cut than needed"
+
+
+def test_a_budget_on_a_core_needs_a_core(project: Path) -> None:
+    with pytest.raises(UserError, match="no microcontroller"):
+        take(with_steps(project, "  - prune: {criterion: l2, budget: {arena: 1 kB}}"), Workplace(None, None))
+
+
+def test_data_without_labels_is_enough(project: Path) -> None:
+    text = project.read_text().replace("path: train.npz}", "path: train.npz, targets: null}")
+    project.write_text(text)
+    result, bench = take(with_steps(project, "  - prune: {reduce: {macs: 0.4}}"), Workplace(None, None))
+    assert bench.samples.calibration is not None and bench.samples.calibration.targets is None
+    assert result.changed and result.program(*bench.original.example_inputs).isfinite().all()
+
+
+def test_the_width_of_heads_is_cut_where_a_recipe_asks_for_it(project: Path) -> None:
+    (project.parent / "net.py").write_text(ATTENTION)
+    how = "criterion: l2, reduce: {macs: 0.25}, round_to: 1, ignore: [embed, head], reconstruct: false"
+    steps = f"  - prune: {{{how}, attention: width}}"
+    result, _ = take(with_steps(project, steps), Workplace(None, None))
+    attention = next(n for n in result.program.nodes if "attention" in str(n.target))
+    shapes = [node.meta["val"].shape for node in attention.args[:3]]  # type: ignore[union-attr]
+    assert [shape[1] for shape in shapes] == [2, 2, 2]
+    assert shapes[0][-1] == shapes[1][-1] < 4
+    assert attention.kwargs["scale"] == 4**-0.5

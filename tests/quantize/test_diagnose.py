@@ -17,6 +17,15 @@ def test_ratio_in_decibels() -> None:
     assert sqnr(torch.zeros(3), signal[:3]) == -NOISELESS_DB
 
 
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf, -torch.inf])
+def test_noise_that_is_no_number_is_the_worst_there_is(broken: float) -> None:
+    signal = torch.ones(10)
+    noisy = signal.clone()
+    noisy[3] = broken
+    assert sqnr(signal, noisy) == -NOISELESS_DB
+    assert sqnr(noisy, signal) == -NOISELESS_DB
+
+
 def test_eight_bits_have_no_bad_layer(residual: Program, images: torch.Tensor, x86: Capability) -> None:
     result = quantize(residual, QuantOptions(), x86, [(images,)])
     found = diagnose(prepare(residual), result.program, [(images,)])

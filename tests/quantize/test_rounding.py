@@ -50,6 +50,29 @@ def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
     assert torch.equal(gptq.round_columns(weight, order, scales, S3), whole)
 
 
+@pytest.mark.parametrize("block", [7, 64])
+def test_descent_ends_where_no_single_change_helps(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(gptq, "BLOCK", block)
+    monkeypatch.setattr(gptq, "SWEEPS", 100)
+    weight = torch.randn(1, 8, 20, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    second, scales = correlated(20), weight.abs().amax(2) / 3
+    hessian = gptq.damped(second)
+
+    def error_of(integers: torch.Tensor) -> torch.Tensor:
+        return gptq.output_error(weight - integers * scales[:, :, None], hessian)
+
+    start = torch.clamp(torch.round(weight / scales[:, :, None]), -3, 3)
+    better = gptq.descended(weight, second, start, scales, S3)
+    assert (error_of(better) <= error_of(start) + 1e-9).all()
+    assert error_of(better).sum() < 0.5 * error_of(start).sum()
+    assert set(better.unique().tolist()) <= set(range(-3, 4))
+    for column in range(20):
+        for change in (-1, 1):
+            other = better.clone()
+            other[:, :, column] = (other[:, :, column] + change).clamp(-3, 3)
+            assert (error_of(better) <= error_of(other) + 1e-9).all()
+
+
 def test_compensation_is_the_least_squares_solution() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(5, 4000, generator=generator, dtype=torch.float64)

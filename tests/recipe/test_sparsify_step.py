@@ -53,3 +53,26 @@ def test_reestimation_and_learning_need_data() -> None:
     assert not recipe(f"prune: {{{blind}}}").steps[0].config.needs()
     for extra in ("reestimate: true", "learn: {epochs: 1}"):
         assert recipe(f"prune: {{{blind}, {extra}}}").steps[0].config.needs() == {"train"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("{}", "no aim"),
+        ("{budget: {}}", "prune.budget is empty"),
+        ("{budget: {flash: much}}", "flash"),
+        ("{budget: {flash: 0}}", "flash"),
+        ("{budget: {flash: 64 kB}, iterations: 2}", "stands alone"),
+        ("{budget: {flash: 64 kB}, reduce: {latency: 0.2}}", "stands alone"),
+    ],
+)
+def test_wrong_aims_of_pruning_are_named(settings: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        recipe(f"prune: {settings}")
+
+
+def test_amounts_of_a_device_budget_are_read() -> None:
+    step = recipe("prune: {budget: {flash: 64 kB, arena: 32 KiB, instructions: 1.5M}, reduce: {macs: 0.2}}").steps[0]
+    limits = {"flash_bytes": 64_000, "arena_bytes": 32_768, "instructions": 1_500_000}
+    assert step.config.budget.limits == limits  # type: ignore[union-attr]
+    assert step.config.reduce.shares == {"macs": 0.2}  # type: ignore[union-attr]

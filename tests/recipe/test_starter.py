@@ -92,3 +92,11 @@ def test_data_that_cannot_be_understood_is_refused(project: Path) -> None:
     assert "no table" in refused(project, Start("net.onnx", train="one.csv")).what
     assert "not a data source" in refused(project, Start("net.onnx", train="net.onnx")).what
     assert "no such file" in refused(project, Start("net.onnx", train="trian.npz")).what
+
+
+def test_images_without_classes_get_steps_that_need_no_labels(project: Path) -> None:
+    photos = project / "photos"
+    photos.mkdir()
+    (photos / "1.png").write_bytes(b"")
+    text = starter_text(Start(f"{project / 'net.py'}:build", ["image=3x8x8"], train=str(photos)), project)
+    assert [item.kind for item in parse_recipe(text, name="r", base=project).steps] == ["prune", "quantize", "export"]

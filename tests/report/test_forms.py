@@ -15,7 +15,7 @@ from edgepress.gate.budget import Budget
 from edgepress.gate.judge import judge
 from edgepress.gate.verdict import Judgement, Verdict
 from edgepress.gate.wording import quantity
-from edgepress.measure.record import Evidence, Measurement
+from edgepress.measure.record import Evidence, Measurement, RefusalRecord
 from edgepress.report.changes import changes
 from edgepress.report.document import document, schema, to_json
 from edgepress.report.files import write_text
@@ -23,6 +23,7 @@ from edgepress.report.github import annotations
 from edgepress.report.junit import to_junit
 from edgepress.report.markdown import render_markdown
 from edgepress.report.terminal import print_summary
+from edgepress.report.view import refusals
 
 
 def test_the_published_schema_is_the_real_one(repository: Path) -> None:
@@ -71,6 +72,13 @@ def test_markdown_has_rows_of_equal_width(evidence: Evidence, judgement: Judgeme
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
     assert "refused at `layer2.0.shortcut`" in text
     assert evidence.command in text
+
+
+def test_nodes_refused_for_one_reason_share_a_row(evidence: Evidence) -> None:
+    one, two = (RefusalRecord(step="quantize", node=n, found="no kernel", needed="one") for n in ("a", "b"))
+    step = evidence.steps[0].model_copy(update={"refusals": (one, two)})
+    (row,) = refusals(evidence.model_copy(update={"steps": (step,)}))
+    assert row == ("quantize", ("a", "b"), "no kernel", "one")
 
 
 def test_a_bar_in_a_name_does_not_split_a_cell(evidence: Evidence) -> None:

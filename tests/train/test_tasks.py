@@ -94,6 +94,13 @@ def test_one_class_alone_has_no_auc_and_no_f1(task: str, metric: str, label: int
     assert caught.value.found == f"all 5 are {label}"
 
 
+def test_an_anomaly_detector_learns_from_normal_samples_alone() -> None:
+    data, task = Dataset((VALUES,), torch.zeros(len(VALUES))), get("anomaly")
+    program = capture(nn.Linear(6, 6), [VALUES[:2]])
+    result = fit(program, data, objective=task.objective(), options=TrainOptions(epochs=1), task=task)
+    assert not torch.equal(result.program.state()["weight"], program.state()["weight"])
+
+
 def test_a_metric_of_another_task_is_refused() -> None:
     with pytest.raises(UserError, match="cannot be judged by 'perplexity'") as caught:
         get("binary", "perplexity")

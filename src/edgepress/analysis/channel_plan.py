@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgepress.analysis.channels import ChannelGroups
+from edgepress.analysis.pruning_terms import Attention
 from edgepress.errors import UserError
 
 
@@ -17,10 +18,12 @@ class ChannelPlan:
 
     Attributes:
         kept: group name -> indices of the units that stay, ascending. sizes: group name -> units before the cut.
+        attention: what attention loses; see `channel_groups`.
     """
 
     kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
+    attention: Attention = "heads"
 
     @property
     def removed(self) -> int:
@@ -28,18 +31,19 @@ class ChannelPlan:
         return sum(self.sizes[name] - len(kept) for name, kept in self.kept.items())
 
     def to_json(self) -> dict[str, Any]:
-        return {"kept": {name: list(kept) for name, kept in self.kept.items()}, "sizes": dict(self.sizes)}
+        kept = {name: list(kept) for name, kept in self.kept.items()}
+        return {"kept": kept, "sizes": dict(self.sizes), "attention": self.attention}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ChannelPlan":
-        return cls({name: tuple(kept) for name, kept in data["kept"].items()}, dict(data["sizes"]))
+        return cls({name: tuple(kept) for name, kept in data["kept"].items()}, dict(data["sizes"]), data["attention"])
 
     @classmethod
     def from_mask(cls, groups: ChannelGroups, keep: npt.NDArray[np.bool_]) -> "ChannelPlan":
         """The plan that keeps the units where `keep` (one entry per unit) is true."""
         cut = [g for g in groups.groups if not keep[g.first : g.first + g.size].all()]
         kept = {g.name: tuple(np.flatnonzero(keep[g.first : g.first + g.size]).tolist()) for g in cut}
-        return cls(kept, {g.name: g.size for g in cut})
+        return cls(kept, {g.name: g.size for g in cut}, groups.attention)
 
     def mask(self, groups: ChannelGroups) -> npt.NDArray[np.bool_]:
         """Per unit of `groups`: does it stay?

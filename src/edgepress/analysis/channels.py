@@ -15,6 +15,7 @@ from torch.fx import Node
 
 from edgepress.analysis import coupling, coupling_moves, coupling_recurrent
 from edgepress.analysis.layout import Atoms, channels
+from edgepress.analysis.pruning_terms import Attention
 from edgepress.analysis.trace import Trace
 from edgepress.ir.program import Program, Refusal, iter_nodes
 
@@ -51,6 +52,7 @@ class ChannelGroups:
     Attributes:
         groups, refusals: as named. unit_of: atom -> unit, or -1 where it must stay.
         tensors: weight name -> atoms of each dimension. layouts: node name -> layout(s) of its output.
+        attention: what attention loses.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -58,6 +60,7 @@ class ChannelGroups:
     unit_of: Atoms
     tensors: Mapping[str, tuple[Atoms, ...]]
     layouts: Mapping[str, Any]
+    attention: Attention = "heads"
 
     @property
     def units(self) -> int:
@@ -72,19 +75,23 @@ class ChannelGroups:
         return self.unit_of[self.tensors[name][dim]]
 
 
-def channel_groups(program: Program) -> ChannelGroups:
-    """Walk the graph once and group its channels."""
-    trace = walk(program)
+def channel_groups(program: Program, attention: Attention = "heads") -> ChannelGroups:
+    """Walk the graph once and group its channels.
+
+    Args:
+        attention: cut whole heads, or the width that all heads of a layer have (query and key together, value alone).
+    """
+    trace = walk(program, attention)
     components = trace.solve()
     produced = _components_of(trace, components)
     stay, refusals = _frozen_components(trace, components, produced)
     unit_of, groups = _number_units(trace, components, produced, stay)
-    return ChannelGroups(groups, tuple(refusals), unit_of, trace.tensors, trace.layouts)
+    return ChannelGroups(groups, tuple(refusals), unit_of, trace.tensors, trace.layouts, attention)
 
 
-def walk(program: Program) -> Trace:
+def walk(program: Program, attention: Attention = "heads") -> Trace:
     """Apply the rule of every node."""
-    trace = Trace()
+    trace = Trace(attention)
     names, state = program.state_names(), program.state()
     for node in program.graph.nodes:
         if node.op == "placeholder":

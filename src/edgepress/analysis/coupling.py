@@ -11,7 +11,7 @@ import torch
 from torch.fx import Node
 
 from edgepress.analysis.costs import sizes
-from edgepress.analysis.layout import Atoms, Dim, Layout, atoms_of, channels, dim_size, fixed
+from edgepress.analysis.layout import Atoms, Dim, Layout, atoms_of, blocks_of, channels, dim_size, fixed
 from edgepress.analysis.trace import Trace
 
 aten = torch.ops.aten
@@ -193,9 +193,10 @@ def matmul(trace: Trace, node: Node) -> Layout:
 
 
 def _settle_matrix(trace: Trace, layout: Layout) -> Layout:
-    """The last two dimensions made readable: heads among the dimensions before them keep their channels."""
+    """The last two dimensions made readable: the heads before them keep their channels, or these do."""
+    settle = trace.settle if trace.attention == "heads" else trace.settle_inside
     for position in range(max(len(layout) - 2, 0), len(layout)):
-        layout = trace.settle(layout, position)
+        layout = settle(layout, position)
     return layout
 
 
@@ -215,17 +216,24 @@ def addmm(trace: Trace, node: Node) -> Layout:
 
 
 def attention(trace: Trace, node: Node) -> Layout:
-    """query (..., heads, L, E), key (..., heads, S, E), value (..., heads, S, Ev): heads are cut, not their width."""
+    """query (..., heads, L, E), key (..., heads, S, E), value (..., heads, S, Ev): heads are cut, or E and Ev.
+
+    A width that something before has settled (rotary positions pair its halves) stays, and heads are cut instead.
+    """
     bound = arguments(node)
     tensors = [trace.layout(bound[k]) for k in ("query", "key", "value")]
     found, needed = "attention runs over these channels", "channels in the head dimension"
-    for i, layout in enumerate(tensors):
-        tensors[i] = _keep_width(trace, node, trace.fix_dims(layout, [len(layout) - 2], node, found, needed))
+    tensors = [trace.fix_dims(layout, [len(layout) - 2], node, found, needed) for layout in tensors]
+    if trace.attention == "width" and all(blocks_of([layout[-1]]) for layout in tensors):
+        tensors = [trace.settle_inside(layout, len(layout) - 1) for layout in tensors]
+        trace.couple(tensors[0][-1], tensors[1][-1])
+    else:
+        tensors = [_keep_width(trace, node, layout) for layout in tensors]
     if bound["enable_gqa"]:
         tensors = _grouped_query(trace, node, tensors)
     mask = [trace.layout(bound["attn_mask"])] if isinstance(bound["attn_mask"], Node) else []
     heads = _batch(trace, node, [*(t[:-2] for t in tensors), *(m[:-2] for m in mask)])
-    return (*heads, tensors[0][-2], fixed(sizes(node)[-1]))
+    return (*heads, tensors[0][-2], tensors[2][-1])
 
 
 def _keep_width(trace: Trace, node: Node, layout: Layout) -> Layout:

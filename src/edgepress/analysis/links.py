@@ -19,7 +19,8 @@ aten = torch.ops.aten
 INDIFFERENT = (
     aten.relu.default, aten.relu_.default, aten.leaky_relu.default, aten.leaky_relu_.default, aten.dropout.default,
     aten.dropout_.default, aten.contiguous.default, aten.clone.default, aten.max_pool1d.default,
-    aten.max_pool2d.default, aten.avg_pool1d.default, aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default,
+    aten.max_pool2d.default, aten.avg_pool1d.default, aten.avg_pool2d.default,
+    aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default,
 )  # fmt: skip
 PRODUCERS = (*CONVOLUTIONS, aten.linear.default, aten.layer_norm.default)
 

@@ -14,7 +14,7 @@ from torch.fx import Node
 
 from edgepress.analysis import costs
 from edgepress.analysis.channels import ChannelGroups
-from edgepress.analysis.layout import Atoms, Dim, axes_in, blocks_of
+from edgepress.analysis.layout import Atoms, Dim, blocks_of
 from edgepress.ir.program import Program
 
 CostKind = Literal["macs", "params", "bytes", "channels"]
@@ -104,6 +104,9 @@ def _mac_terms(program: Program, groups: ChannelGroups) -> Iterator[Term]:
 
 
 def _terms_of(node: Node, groups: ChannelGroups, total: float) -> Iterator[Term]:
+    if "attention" in str(node.target):
+        yield from _attention_terms(node, groups, total)
+        return
     weights = _matrices(node)
     sizes = [np.prod(costs.sizes(w), dtype=float) for w in weights]
     if not weights:
@@ -123,13 +126,22 @@ def _matrices(node: Node) -> list[Node]:
     return []
 
 
+def _attention_terms(node: Node, groups: ChannelGroups, total: float) -> Iterator[Term]:
+    """Scores cost the width of query and key, their sums that of the value."""
+    widths = [costs.sizes(n)[-1] for n in (node.args[0], node.args[2])]
+    for source, width in zip((node.args[0], node.args[2]), widths, strict=True):
+        atoms = _dim_atoms(groups.layouts[source.name])  # type: ignore[union-attr, index]
+        yield Term(total * width / sum(widths), shrinking(groups, atoms))
+
+
 def _product_atoms(node: Node, groups: ChannelGroups) -> list[Atoms]:
-    """Channels of the result, and those summed over."""
+    """Channels of the result, and those summed over unless they are the same (heads)."""
     made = _dim_atoms(groups.layouts[node.name])
     left = node.args[1] if "addmm" in str(node.target) else node.args[0]
     summed: Dim = groups.layouts[left.name][-1]  # type: ignore[union-attr, index]
-    whole = [b.atoms for b in blocks_of([summed]) if len(axes_in(summed, b)) == b.atoms.ndim]
-    return made + ([] if "attention" in str(node.target) else whole)
+    known = np.unique(np.concatenate([groups.unit_of[atoms] for atoms in made])) if made else np.empty(0, np.int64)
+    other = [b.atoms.reshape(-1) for b in blocks_of([summed])]
+    return made + [atoms for atoms in other if not np.isin(groups.unit_of[atoms], known[known >= 0]).any()]
 
 
 def _dim_atoms(layout: Iterable[Dim]) -> list[Atoms]:

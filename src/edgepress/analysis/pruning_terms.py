@@ -17,10 +17,12 @@ Criterion = Literal[
     "random",
 ]
 Allocation = Literal["global", "uniform", "sensitivity"]
+Attention = Literal["heads", "width"]
 SparsityMethod = Literal["magnitude", "wanda", "sparsegpt"]
 SparsityScope = Literal["layer", "network"]
 
 CRITERIA: tuple[str, ...] = Criterion.__args__  # type: ignore[attr-defined]
+ATTENTIONS: tuple[str, ...] = Attention.__args__  # type: ignore[attr-defined]
 ALLOCATIONS: tuple[str, ...] = Allocation.__args__  # type: ignore[attr-defined]
 WEIGHT_CRITERIA = ("l1", "l2", "bn_scale", "fpgm", "lamp", "random")  # look at weights alone
 COSTS = ("macs", "params", "bytes", "channels", "activations", "latency")

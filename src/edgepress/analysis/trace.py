@@ -25,6 +25,7 @@ from edgepress.analysis.layout import (
     fixed_layout,
     refine,
 )
+from edgepress.analysis.pruning_terms import Attention
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,14 @@ class Trace:
     """The state of one walk. Ties are pairs of atoms; they are solved once, at the end, in linear time.
 
     Attributes:
+        attention: what attention loses where there is a choice, whole heads or the width of all heads.
         atoms: atoms handed out so far. tensors: weight name -> atoms of each of its dimensions.
         layouts: node name -> layout of its output, or a list of layouts. products: (atoms, axes that cannot be cut) of
         arrangements whose kept atoms must form a grid. producers: (atoms, node) of channels a layer makes.
         at_least: (atoms, how many of them must stay).
     """
 
+    attention: Attention = "heads"
     atoms: int = 0
     tensors: dict[str, tuple[Atoms, ...]] = field(default_factory=dict)
     layouts: dict[str, Any] = field(default_factory=dict)
@@ -119,6 +122,15 @@ class Trace:
             self.freeze(block.atoms, *note)
             layout = fix_block(layout, block)
         return layout
+
+    def settle_inside(self, layout: Layout, position: int) -> Layout:
+        """The other way to make a dimension readable: arrangements give up their axes outside of it."""
+        for block in blocks_of([layout[position]]):
+            inside = axes_in(layout[position], block)
+            outside = [axis for axis in range(block.atoms.ndim) if axis not in inside]
+            if outside:
+                return self.settle_inside(self.drop_axis(layout, block, outside[0]), position)
+        return self.settle(layout, position)
 
     def _drop_axes(self, layout: Layout, position: int) -> Layout:
         for factor in layout[position]:

@@ -127,7 +127,7 @@ def _model(program: Program, opset: int, metadata: Mapping[str, str]) -> tuple[o
     except NotTranslated as reason:
         from edgepress.exporters.onnx_torch import torch_model
 
-        return torch_model(program, metadata, str(reason)), f"torch.onnx (no translation of {reason})"
+        return torch_model(program, opset, metadata, str(reason)), f"torch.onnx (no translation of {reason})"
 
 
 def _without_identities(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,5 +1,6 @@
 """Let nodes that only move values work on the integers themselves.
 
+A row looked up in a dequantized table is dequantized after it was looked up, and not the table each time.
 Dequantize -> move -> Quantize on one grid is the move of the integers. Runtimes find that for some operators (not for
 Pad, whose zeros become zero points); written out, it is certain and the file is smaller.
 """
@@ -27,6 +28,10 @@ def carry_integers(model: onnx.ModelProto) -> onnx.ModelProto:
         if dequantize is not None and dequantize.op_type == "DequantizeLinear" and _same_grid(dequantize, quantize):
             _carry(graph, dequantize, move, quantize, weights)
             makers[move.output[0]] = move
+    for lookup in [n for n in graph.node if n.op_type == "Gather"]:
+        dequantize = makers.get(lookup.input[0])
+        if dequantize is not None and dequantize.op_type == "DequantizeLinear" and _is_table(dequantize, weights):
+            _look_up_integers(graph, lookup, dequantize)
     _drop_unread(graph)
     return model
 
@@ -34,6 +39,22 @@ def carry_integers(model: onnx.ModelProto) -> onnx.ModelProto:
 def _same_grid(dequantize: onnx.NodeProto, quantize: onnx.NodeProto) -> bool:
     """Equal constants share a name (see GraphBuilder.constant), so comparing names is enough."""
     return list(dequantize.input[1:]) == list(quantize.input[1:])
+
+
+def _is_table(dequantize: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) -> bool:
+    """Stored integers with one scale for all."""
+    table, scale = (weights.get(name) for name in dequantize.input[:2])
+    return table is not None and scale is not None and not scale.dims
+
+
+def _look_up_integers(graph: onnx.GraphProto, lookup: onnx.NodeProto, dequantize: onnx.NodeProto) -> None:
+    """Gather(DequantizeLinear(table), rows) -> DequantizeLinear(Gather(table, rows))."""
+    out, integers = lookup.output[0], f"{lookup.output[0]}_int"
+    lookup.input[0], lookup.output[0] = dequantize.input[0], integers
+    after = onnx.helper.make_node(
+        "DequantizeLinear", [integers, *dequantize.input[1:]], [out], name=f"{out}_dequantize"
+    )
+    graph.node.insert(list(graph.node).index(lookup) + 1, after)
 
 
 def _carry(

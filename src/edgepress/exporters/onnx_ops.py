@@ -245,8 +245,8 @@ def _average_pool(g: GraphBuilder, node: Node, out: str) -> None:
 
 def _adaptive_average_pool(g: GraphBuilder, node: Node, out: str) -> None:
     target, source = arg(node, 1), arg(node, 0).meta["val"].shape[2:]
-    wanted = many(target, len(source))
-    if all(w == 1 for w in wanted):
+    wanted = [s if w is None else w for s, w in zip(source, many(target, len(source)), strict=True)]
+    if all(isinstance(w, int) and w == 1 for w in wanted):
         g.emit("GlobalAveragePool", [g.name(arg(node, 0))], out=out)
         return
     if any(not isinstance(s, int) or s % w for s, w in zip(source, wanted, strict=True)):
@@ -377,13 +377,6 @@ def _expand(g: GraphBuilder, node: Node, out: str) -> None:
     g.emit("Expand", [g.name(arg(node, 0)), g.full_shape(node)], out=out)
 
 
-def _upsample(g: GraphBuilder, node: Node, out: str) -> None:
-    size, source = node.meta["val"].shape[2:], arg(node, 0).meta["val"].shape[2:]
-    scales = np.asarray([1, 1, *(float(o) / float(i) for o, i in zip(size, source, strict=True))], np.float32)
-    g.emit("Resize", [g.name(arg(node, 0)), "", g.constant(scales)], out=out, mode="nearest",
-           coordinate_transformation_mode="asymmetric", nearest_mode="floor")  # fmt: skip
-
-
 # -- attention -----------------------------------------------------------------------------------------------------
 
 
@@ -448,7 +441,7 @@ TRANSLATIONS: Mapping[str, Translation] = {
     "aten.matmul": _binary("MatMul"), "aten.bmm": _binary("MatMul"), "aten.mm": _binary("MatMul"),
     "aten.max_pool1d": _max_pool, "aten.max_pool2d": _max_pool, "aten.avg_pool1d": _average_pool,
     "aten.avg_pool2d": _average_pool, "aten.avg_pool3d": _average_pool,
-    "aten.adaptive_avg_pool2d": _adaptive_average_pool, "aten.mean.dim": _mean,
+    **{f"aten.adaptive_avg_pool{d}d": _adaptive_average_pool for d in (1, 2, 3)}, "aten.mean.dim": _mean,
     "aten.reshape": reshape, "aten.view": reshape, "aten.unflatten.int": reshape, "aten.squeeze.dim": reshape,
     "aten.flatten.using_ints": _flatten, "aten.transpose.int": _transpose, "aten.permute": _permute, "aten.cat": _cat,
     "aten.split.Tensor": _split,
@@ -457,7 +450,7 @@ TRANSLATIONS: Mapping[str, Translation] = {
     "aten.unbind.int": _unbind,
     "getitem": _item,
     "aten.slice.Tensor": _slice, "aten.select.int": _select, "aten.pad": _pad, "aten.constant_pad_nd": _pad,
-    "aten.unsqueeze": _unsqueeze, "aten.expand": _expand, "aten.upsample_nearest2d.vec": _upsample,
+    "aten.unsqueeze": _unsqueeze, "aten.expand": _expand,
     "aten.scaled_dot_product_attention": _attention, "aten.to.dtype": _cast,
     "aten.sym_size.int": nothing, "aten.dropout": same, "aten.dropout_": same, "aten.contiguous": same,
     "aten.clone": same, "aten.alias": same, "aten.detach": same,

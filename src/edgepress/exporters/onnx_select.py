@@ -10,7 +10,6 @@ from torch.fx import Node
 from edgepress.exporters.onnx_graph import ELEMENT, GraphBuilder, NotTranslated, is_size, to_numpy
 from edgepress.exporters.onnx_math import axes_of, operands
 from edgepress.exporters.onnx_ops import Translation, arg, rank, same, unary
-from edgepress.ir.text import op_name
 
 # -- shapes --------------------------------------------------------------------------------------------------------
 
@@ -193,20 +192,6 @@ def _pixel_shuffle(g: GraphBuilder, node: Node, out: str) -> None:
     g.emit("DepthToSpace", [g.name(arg(node, 0))], out=out, blocksize=int(arg(node, 1)), mode="CRD")
 
 
-def _linear_upsampling(g: GraphBuilder, node: Node, out: str) -> None:
-    """Sizes are given where they are known, so that runtimes do not round factors in another way."""
-    shape, source = node.meta["val"].shape, arg(node, 0)
-    if not all(isinstance(size, int) for size in shape[2:]) or arg(node, 3) is not None:
-        raise NotTranslated("resizing by a computed or explicit factor")
-    mode = "align_corners" if arg(node, 2) else "half_pixel"
-    kind = "cubic" if "bicubic" in op_name(node) else "linear"
-    cubic = -0.75 if kind == "cubic" else None
-    sizes = [*((source, axis) for axis in (0, 1)), *(int(size) for size in shape[2:])]
-    g.emit("Resize", [g.name(source), "", "", g.sizes(sizes)], out=out, mode=kind,
-           coordinate_transformation_mode="pytorch_half_pixel" if mode == "half_pixel" else mode,
-           cubic_coeff_a=cubic)  # fmt: skip
-
-
 def _stored_grid(op: str) -> Translation:
     """Quantize or dequantize with a scale that is a tensor of the program."""
 
@@ -233,7 +218,5 @@ SELECT: Mapping[str, Translation] = {
     "aten.full_like": _filled_like(None), "aten.rand": _random("RandomUniformLike"),
     "aten.randn": _random("RandomNormalLike"), "aten.feature_dropout": same,
     "aten.group_norm": _group_norm, "aten.rms_norm": _rms_norm, "aten.t": _turned, "aten.pixel_shuffle": _pixel_shuffle,
-    "aten.upsample_bilinear2d.vec": _linear_upsampling, "aten.upsample_linear1d.vec": _linear_upsampling,
-    "aten.upsample_bicubic2d.vec": _linear_upsampling,
 }  # fmt: skip
 """ATen operator -> translation."""

@@ -6,6 +6,7 @@ from torch.fx import Node
 
 from edgepress.exporters.onnx_dynamic import DYNAMIC, is_dynamic
 from edgepress.exporters.onnx_graph import GraphBuilder, NotTranslated
+from edgepress.exporters.onnx_layers import LAYERS
 from edgepress.exporters.onnx_logic import LOGIC
 from edgepress.exporters.onnx_math import MATH
 from edgepress.exporters.onnx_ops import TRANSLATIONS, Translation
@@ -14,7 +15,7 @@ from edgepress.exporters.onnx_recurrent import RECURRENT, starts_recurrences_at_
 from edgepress.exporters.onnx_select import SELECT
 from edgepress.ir.text import op_name
 
-TABLE: Mapping[str, Translation] = {**TRANSLATIONS, **QDQ, **LOGIC, **RECURRENT, **MATH, **SELECT}
+TABLE: Mapping[str, Translation] = {**TRANSLATIONS, **QDQ, **LOGIC, **RECURRENT, **MATH, **SELECT, **LAYERS}
 """ATen operator -> translation."""
 
 

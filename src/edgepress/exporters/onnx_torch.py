@@ -12,18 +12,18 @@ from edgepress.exporters.onnx_graph import size_name
 from edgepress.ir.capture import quiet_torch
 from edgepress.ir.program import Program
 
-OPSET = 18  # the lowest that torch.onnx writes without converting
+LOWEST = 18  # that torch.onnx writes without converting
 
 
-def torch_model(program: Program, metadata: Mapping[str, str], reason: str) -> onnx.ModelProto:
-    """The ONNX model that torch.onnx makes of `program`, with our names and without its notes.
+def torch_model(program: Program, opset: int, metadata: Mapping[str, str], reason: str) -> onnx.ModelProto:
+    """The ONNX model that torch.onnx makes of `program`, with our names and without its notes: opset 18 at the least.
 
     Raises:
         UserError: torch.onnx cannot translate it either; `reason` says what our own translation lacks.
     """
     try:
         with quiet_torch(), TemporaryDirectory() as folder:
-            made = torch.onnx.export(program.exported, dynamo=True, verbose=False, opset_version=OPSET)
+            made = torch.onnx.export(program.exported, dynamo=True, verbose=False, opset_version=max(opset, LOWEST))
             assert made is not None
             made.save(Path(folder) / "model.onnx", external_data=True)
             model = onnx.load(Path(folder) / "model.onnx")

@@ -29,7 +29,6 @@ from edgepress.ir.recurrent import recurrent_shapes
 from edgepress.ir.verify import verify
 
 Op = Callable[..., Any]
-FLOAT = re.compile(r"\d+\.\d+(e-?\d+)?|\d+e-?\d+")
 
 
 class Editor:
@@ -48,6 +47,7 @@ class Editor:
         self._kinds = {s.target: s.kind for s in self._signature.input_specs if s.target is not None}
         self._placeholders = {target: self._nodes[name] for name, target in program.state_names().items()}
         self._examples, self._example_kwargs = program.exported.example_inputs
+        self._fakes: dict[object, FakeTensor] = {}
 
     # -- looking -------------------------------------------------------------------------------------------------
 
@@ -130,6 +130,10 @@ class Editor:
         """Set the positional argument of `node`; arguments in between must exist."""
         node.update_arg(position, value)
 
+    def set_kwarg(self, node: Node, name: str, value: Any) -> None:
+        """Set an argument of `node` that is given by name."""
+        node.update_kwarg(name, value)
+
     def set_target(self, node: Node, op: Op, args: Sequence[Any]) -> None:
         """Make `node` a call of another operator with other arguments."""
         node.target, node.args, node.kwargs = op, tuple(args), {}
@@ -159,8 +163,7 @@ class Editor:
         self._drop_dead()
         signature = self._new_signature()
         self.graph.lint()
-        module = GraphModule(self._program.exported.graph_module, self.graph)
-        self._propagate(module)
+        self._propagate()
         live = {s.target for s in signature.input_specs if s.target is not None}
         constants = {n for n, kind in self._kinds.items() if kind == InputKind.CONSTANT_TENSOR}
         others = {k: v for k, v in self._program.exported.constants.items() if not isinstance(v, torch.Tensor)}
@@ -168,7 +171,7 @@ class Editor:
         outside = constants | non_persistent
         exported = rebuild(
             self._program.exported,
-            module=module,
+            graph=self.graph,
             signature=signature,
             state_dict={k: v for k, v in self.state.items() if k in live and k not in outside},
             constants={**others, **{k: v for k, v in self.state.items() if k in live and k in outside}},
@@ -217,7 +220,7 @@ class Editor:
         arg = TensorArgument(value.name) if isinstance(value, Node) else ConstantArgument("", value)
         return OutputSpec(spec.kind, arg, spec.target)
 
-    def _propagate(self, module: GraphModule) -> None:
+    def _propagate(self) -> None:
         """Recompute `meta["val"]` of every node on fake tensors; symbolic batch sizes survive."""
         mode = _fake_mode(self._program)
         targets = {node: target for target, node in self._placeholders.items()}
@@ -227,13 +230,18 @@ class Editor:
             if n.op == "placeholder"
         ]
         with recurrent_shapes(), mode, enable_python_dispatcher(), torch.no_grad():
-            _Propagate(module, self._program.graph).run(*inputs)
+            _Propagate(self._program.exported.graph_module, self.graph, self._program.graph).run(*inputs)
 
     def _placeholder_value(self, mode: FakeTensorMode, node: Node, target: str) -> Any:
         tensor, value = self.state[target], node.meta.get("val")
         if value is not None and value.dtype == tensor.dtype and tuple(value.shape) == tuple(tensor.shape):
             return value
-        return mode.from_tensor(tensor, static_shapes=True)
+        if isinstance(tensor, torch.nn.Parameter):
+            return mode.from_tensor(tensor, static_shapes=True)
+        kind = tensor.dtype, tensor.shape, tensor.stride()  # hundreds of scales are of a few types
+        if kind not in self._fakes:
+            self._fakes[kind] = mode.from_tensor(tensor, static_shapes=True)
+        return self._fakes[kind]
 
 
 class _Propagate(Interpreter):
@@ -243,8 +251,8 @@ class _Propagate(Interpreter):
     again: running operators on symbolic sizes is what an edit would spend most of its time on.
     """
 
-    def __init__(self, module: GraphModule, before: Graph) -> None:
-        super().__init__(module)
+    def __init__(self, module: GraphModule, graph: Graph, before: Graph) -> None:
+        super().__init__(module, graph=graph)
         self._types: dict[int, object] = {}
         self._known: dict[object, Any] = {}
         for node in before.nodes:
@@ -279,10 +287,11 @@ class _Propagate(Interpreter):
         def described(operand: Node) -> Any:
             return _Type(self._type(operand.meta.get("val")))
 
-        text = str(map_arg((node.args, node.kwargs), described))
+        arguments: tuple[Any, ...] = (node.args, node.kwargs)
         if getattr(node.target, "namespace", "") == "quantized_decomposed":
-            text = FLOAT.sub("", text)  # no type depends on a scale
-        return node.target, text
+            # No type depends on the numbers of a grid: on operands and dtypes alone.
+            arguments = tuple(a for a in node.args if not isinstance(a, int | float))
+        return node.target, str(map_arg(arguments, described))
 
     def _type(self, value: object) -> object:
         """Dtype, sizes and strides; computed once per value, since printing symbolic sizes is slow."""

@@ -221,17 +221,16 @@ def set_training(module: GraphModule, training: bool) -> None:
 def rebuild(
     exported: ExportedProgram,
     *,
-    module: GraphModule | None = None,
+    graph: torch.fx.Graph | None = None,
     signature: Any = None,
     state_dict: Mapping[str, Any] | None = None,
     constants: Mapping[str, Any] | None = None,
     example_inputs: Any = None,
 ) -> ExportedProgram:
     """An `ExportedProgram` with some parts replaced; the rest is shared with the original."""
-    module = module or exported.graph_module
     return ExportedProgram(
-        root=module,
-        graph=module.graph,
+        root=exported.graph_module,
+        graph=graph or exported.graph,
         graph_signature=signature or exported.graph_signature,
         state_dict=dict(exported.state_dict if state_dict is None else state_dict),
         range_constraints=dict(exported.range_constraints),

@@ -24,7 +24,7 @@ def cut_channels(program: Program, plan: ChannelPlan, groups: ChannelGroups | No
     Raises:
         UserError: the plan was made for another program.
     """
-    groups = groups or channel_groups(program)
+    groups = groups or channel_groups(program, plan.attention)
     keep = plan.mask(groups)
     if keep.all():
         return PassResult(program, changed=False, refusals=groups.refusals)

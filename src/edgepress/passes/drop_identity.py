@@ -21,15 +21,14 @@ END = 2**62  # slices to the end carry int64's largest value
 
 def drop_identity(program: Program) -> PassResult:
     """The program without nodes that hand on their input unchanged."""
-    editor, dropped = Editor(program), 0
-    for node in list(editor.graph.nodes):
-        if node.op == "call_function" and _is_identity(node):
-            editor.replace_uses(node, node.args[0])
-            editor.erase(node)  # dropout counts as random: nobody else would remove it
-            dropped += 1
-    if not dropped:
+    idle = [node.name for node in program.nodes if _is_identity(node)]
+    if not idle:
         return PassResult(program, False)
-    return PassResult(editor.finish(note=f"dropped {dropped} nodes that change nothing"), True)
+    editor = Editor(program)
+    for node in map(editor.node, idle):
+        editor.replace_uses(node, node.args[0])  # type: ignore[arg-type]
+        editor.erase(node)  # dropout counts as random: nobody else would remove it
+    return PassResult(editor.finish(note=f"dropped {len(idle)} nodes that change nothing"), True)
 
 
 def _is_identity(node: Node) -> bool:

@@ -32,11 +32,12 @@ def fold_batchnorm(program: Program) -> PassResult:
     A layer's weight keeps its name; a layer without bias takes the batch norm's shift as its own.
     """
     refusals: list[Refusal] = []
+    norms = [node.name for node in program.nodes if node.target == aten.batch_norm.default]
+    if not norms:
+        return PassResult(program, changed=False)
     editor = Editor(program)
     folded = 0
-    for node in list(editor.graph.nodes):
-        if node.target != aten.batch_norm.default:
-            continue
+    for node in map(editor.node, norms):
         match = _match(program, node)
         if isinstance(match, Refusal):
             refusals.append(match)

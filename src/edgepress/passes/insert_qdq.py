@@ -34,10 +34,11 @@ def insert_qdq(program: Program, plan: QuantPlan) -> PassResult:
     editor = Editor(program)
     for point in plan.activations:
         _quantize_activation(editor, point)
+    stored = {tensor: editor.node(node) for node, tensor in program.state_names().items()}
     for weight in plan.weights:
-        _quantize_weight(editor, program, weight)
+        _quantize_weight(editor, stored[weight.tensor], weight)
     for bias in plan.biases:
-        _quantize_bias(editor, program, bias)
+        _quantize_bias(editor, stored[bias.tensor], bias)
     note = f"quantized for {plan.target}: {len(plan.weights)} weights, {len(plan.activations)} activations"
     result = editor.finish(note=note, plans={PLAN: plan.model_dump(mode="json")})
     return PassResult(result, changed=bool(plan.activations or plan.weights))
@@ -85,57 +86,51 @@ def _last_placeholder(editor: Editor) -> Node:
     return [n for n in editor.graph.nodes if n.op == "placeholder"][-1]
 
 
-def _quantize_weight(editor: Editor, program: Program, point: WeightPoint) -> None:
+def _quantize_weight(editor: Editor, source: Node, point: WeightPoint) -> None:
     if point.grid.dtype == FLOAT8:
-        pair = _float8_pair(editor, program, point)
+        pair = _float8_pair(editor, source, point)
     elif point.block is None:
-        pair = _pair(editor, program, point.tensor, point.scales, point.axis, point.grid, suffix="")
+        pair = _pair(editor, source, point.tensor, point.scales, point.axis, point.grid)
     else:
-        pair = _pair_of_blocks(editor, program, point, point.block)
+        pair = _pair_of_blocks(editor, source, point, point.block)
     for name in point.nodes:
-        editor.replace_input(editor.node(name), _placeholder(editor, program, point.tensor), pair)
+        editor.replace_input(editor.node(name), source, pair)
 
 
-def _quantize_bias(editor: Editor, program: Program, point: BiasPoint) -> None:
+def _quantize_bias(editor: Editor, source: Node, point: BiasPoint) -> None:
     grid = Grid(dtype="int32", low=-BIAS_REACH, high=BIAS_REACH, symmetric=True)
     axis = 0 if len(point.scales) > 1 else None
-    pair = _pair(editor, program, point.tensor, point.scales, axis, grid, suffix=f"_{point.node}")
-    editor.replace_input(editor.node(point.node), _placeholder(editor, program, point.tensor), pair)
+    pair = _pair(editor, source, f"{point.tensor}_{point.node}", point.scales, axis, grid)
+    editor.replace_input(editor.node(point.node), source, pair)
 
 
-def _placeholder(editor: Editor, program: Program, tensor: str) -> Node:
-    return editor.node(next(node for node, target in program.state_names().items() if target == tensor))
-
-
-def _pair(
-    editor: Editor, program: Program, tensor: str, scales: Sequence[float], axis: int | None, grid: Grid, *, suffix: str
-) -> Node:
-    """quantize -> dequantize behind a parameter; returns the dequantize node."""
-    source, dtype = _placeholder(editor, program, tensor), DTYPES[grid.dtype]
+def _pair(editor: Editor, source: Node, name: str, scales: Sequence[float], axis: int | None, grid: Grid) -> Node:
+    """quantize -> dequantize behind a parameter; returns the dequantize node. `name`: of the scales."""
+    dtype = DTYPES[grid.dtype]
     settings: tuple[Any, ...]
     if axis is None:
         ops = (qd.quantize_per_tensor.default, qd.dequantize_per_tensor.default)
         settings = (scales[0], 0, grid.low, grid.high, dtype)
     else:
         ops = (qd.quantize_per_channel.default, qd.dequantize_per_channel.default)
-        scale = editor.add_tensor(f"{tensor}{suffix}_scale", torch.tensor(scales, dtype=torch.float32))
-        zero = editor.add_tensor(f"{tensor}{suffix}_zero_point", torch.zeros(len(scales), dtype=torch.int64))
+        scale = editor.add_tensor(f"{name}_scale", torch.tensor(scales, dtype=torch.float32))
+        zero = editor.add_tensor(f"{name}_zero_point", torch.zeros(len(scales), dtype=torch.int64))
         settings = (scale, zero, axis, grid.low, grid.high, dtype)
     return _at_the_start(editor, source, ops, settings)
 
 
-def _float8_pair(editor: Editor, program: Program, point: WeightPoint) -> Node:
+def _float8_pair(editor: Editor, source: Node, point: WeightPoint) -> Node:
     """The same on float8 numbers."""
     values = torch.tensor(point.scales, dtype=torch.float32)
     scale = editor.add_tensor(f"{point.tensor}_scale", values if point.axis is not None else values.reshape(()))
     settings = (scale, float8_ops.PER_TENSOR if point.axis is None else point.axis)
     ops = (ep.quantize_float8.default, ep.dequantize_float8.default)
-    return _at_the_start(editor, _placeholder(editor, program, point.tensor), ops, settings)
+    return _at_the_start(editor, source, ops, settings)
 
 
-def _pair_of_blocks(editor: Editor, program: Program, point: WeightPoint, block: int) -> Node:
+def _pair_of_blocks(editor: Editor, source: Node, point: WeightPoint, block: int) -> Node:
     """The same for a matrix with scales of shape (rows, columns / block)."""
-    source, dtype = _placeholder(editor, program, point.tensor), DTYPES[point.grid.dtype]
+    dtype = DTYPES[point.grid.dtype]
     scales = torch.tensor(point.scales, dtype=torch.float32).reshape(editor.state[point.tensor].shape[0], -1)
     scale = editor.add_tensor(f"{point.tensor}_scale", scales)
     zero = editor.add_tensor(f"{point.tensor}_zero_point", torch.zeros(scales.shape, dtype=torch.int32))

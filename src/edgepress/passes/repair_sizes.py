@@ -193,6 +193,14 @@ def _normalized_shape(editor: Editor, node: Node, kept: Kept) -> None:
         _set(editor, node, position, new)
 
 
+def _attention_scale(editor: Editor, node: Node, kept: Kept) -> None:
+    """Scores are divided by the root of the width the network was trained with: a narrower head keeps that."""
+    _, scale = _named(node, "scale")
+    width = _source(node, kept)[-1]
+    if scale is None and kept.changed(width):
+        editor.set_kwarg(node, "scale", dim_size(width) ** -0.5)
+
+
 RULES: Mapping[object, Repair] = {
     aten.view.default: _shape("size"),
     aten.reshape.default: _shape("shape"),
@@ -215,6 +223,7 @@ RULES: Mapping[object, Repair] = {
     aten.constant_pad_nd.default: _pad,
     **dict.fromkeys(operators.CONVOLUTIONS, _groups(per_group=1, total=0)),
     **dict.fromkeys(operators.TRANSPOSED, _groups(per_group=1, total=1)),
+    aten.scaled_dot_product_attention.default: _attention_scale,
     aten.group_norm.default: _group_norm,
     aten.layer_norm.default: _normalized_shape,
     aten.rms_norm.default: _normalized_shape,

@@ -12,14 +12,13 @@ aten = torch.ops.aten
 
 def spatial_means(program: Program) -> PassResult:
     """mean(x, [2, 3]) of an image batch becomes adaptive_avg_pool2d(x, 1), flattened unless the axes are kept."""
-    editor, changed = Editor(program), 0
-    for node in [n for n in editor.graph.nodes if op_name(n) == "aten.mean.dim"]:
-        if _is_spatial(node):
-            _rewrite(editor, node)
-            changed += 1
-    if not changed:
+    means = [n.name for n in program.nodes if op_name(n) == "aten.mean.dim" and _is_spatial(n)]
+    if not means:
         return PassResult(program, False)
-    return PassResult(editor.finish(note=f"wrote {changed} means as pooling"), True)
+    editor = Editor(program)
+    for name in means:
+        _rewrite(editor, editor.node(name))
+    return PassResult(editor.finish(note=f"wrote {len(means)} means as pooling"), True)
 
 
 def _is_spatial(node: Node) -> bool:

@@ -21,20 +21,19 @@ QUANTIZE = (
 
 def store_integers(program: Program) -> PassResult:
     """The program with every quantized parameter replaced by its integers; outputs stay bit for bit the same."""
-    editor, names = Editor(program), program.state_names()
-    quantized = [n for n in editor.graph.nodes if n.target in QUANTIZE and n.args[0].name in names]
-    for node in quantized:
-        source = names[node.args[0].name]
-        values = _evaluate(node, program)
-        stored = editor.add_tensor(_free_name(editor, source), values)
-        editor.replace_uses(node, stored)
+    state, names = program.state(), program.state_names()
+    quantized = [n.name for n in program.nodes if n.target in QUANTIZE and str(n.args[0]) in names]
     if not quantized:
         return PassResult(program, False)
+    editor = Editor(program)
+    for node in map(editor.node, quantized):
+        source = names[str(node.args[0])]
+        stored = editor.add_tensor(_free_name(editor, source), _evaluate(node, state, names))
+        editor.replace_uses(node, stored)
     return PassResult(editor.finish(note=f"stored {len(quantized)} weights as integers"), True)
 
 
-def _evaluate(node: Node, program: Program) -> torch.Tensor:
-    state, names = program.state(), program.state_names()
+def _evaluate(node: Node, state: dict[str, torch.Tensor], names: dict[str, str]) -> torch.Tensor:
     arguments = [state[names[a.name]].detach() if isinstance(a, Node) else a for a in node.args]
     with torch.no_grad():
         return node.target(*arguments)  # type: ignore[operator]

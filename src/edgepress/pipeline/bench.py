@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -73,6 +73,6 @@ class Bench:
         return self.task.loss(first(outputs), targets, 0.0)
 
 
-def labelled(batches: Iterator[tuple[tuple[Tensor, ...], Tensor | None]]) -> list[tuple[tuple[Tensor, ...], Tensor]]:
+def labelled(batches: Iterable[tuple[tuple[Tensor, ...], Tensor | None]]) -> list[tuple[tuple[Tensor, ...], Tensor]]:
     """Those batches that have targets."""
     return [(inputs, targets) for inputs, targets in batches if targets is not None]

@@ -75,6 +75,13 @@ def loss_notes(records: Sequence[StepRecord], task: Task) -> list[str]:
     return notes
 
 
+def weights_note(recipe: Recipe) -> list[str]:
+    """A function may load its weights itself; where it does not, everything below is about an untrained network."""
+    if recipe.model.factory is None or recipe.model.weights is not None:
+        return []
+    return [f"no `model.weights`: the weights are those that {recipe.model.factory.rpartition('/')[2]} made"]
+
+
 def data_notes(samples: Samples) -> list[str]:
     """What a reader should know about the data."""
     notes = []

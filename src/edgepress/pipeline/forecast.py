@@ -20,6 +20,7 @@ from edgepress.exporters.c import Options
 from edgepress.exporters.c import export as export_c
 from edgepress.exporters.onnx import export_onnx
 from edgepress.ir import Program
+from edgepress.pipeline.bench import Bench
 from edgepress.quantize.options import QuantOptions
 from edgepress.quantize.post_training import quantize
 from edgepress.targets import Target
@@ -28,7 +29,8 @@ from edgepress.targets.emulate import deploy
 
 FIGURES = ("flash_bytes", "arena_bytes", "stack_bytes", "instructions")
 NOISE_BATCHES = 2
-STEPS = 7  # of the bisection: 1/128 of the way from nothing to all
+EXACT = ("arena_bytes",)
+UNCERTAIN = 0.01  # of figures that move a little with weights and data
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class Forecast:
     instructions: int | None = None
     why_not: str = ""
 
-    def excess(self, limits: Mapping[str, float]) -> dict[str, float]:
-        """By how much each exceeded limit is exceeded, as a ratio above 1.
+    def ratios(self, limits: Mapping[str, float]) -> dict[str, float]:
+        """Each figure that has a limit, divided by it; what the calibrated network may need more is counted in.
 
         Raises:
             UserError: a limit on something that is not a figure. MissingTool: on one that cannot be found out here.
@@ -56,8 +58,7 @@ class Forecast:
             if value is None:
                 raise MissingTool("an Arm compiler and an emulator", needed_for=f"a limit on {name} ({self.why_not})",
                                   install="pip install 'edgepress[edge]'")  # fmt: skip
-            if value > limit:
-                found[name] = value / limit
+            found[name] = value / limit * (1 if name in EXACT else 1 + UNCERTAIN)
         return found
 
 
@@ -91,23 +92,19 @@ def _noise(example: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
     return torch.randn(example.shape, generator=draw) if example.is_floating_point() else example
 
 
-def reduction_that_fits(forecast_at: Callable[[float], Forecast], limits: Mapping[str, float]) -> float:
-    """The smallest share to cut (0..1, in steps of 1/128) whose network keeps all limits, by bisection.
-
-    forecast_at: share cut -> forecast of the network it leaves; costs are taken to fall with the share.
+def gauge_of(limits: Mapping[str, float], bench: Bench) -> Callable[[Program], Mapping[str, float]]:
+    """What tells how much of each limit a network needs on the bench's first target.
 
     Raises:
-        UserError: even the most that may be cut does not fit.
+        UserError: that target is no microcontroller.
     """
-    if not forecast_at(0.0).excess(limits):
-        return 0.0
-    low, high = 0.0, 1.0 - 2.0**-STEPS
-    excess = forecast_at(high).excess(limits)
-    if excess:
-        worst = max(excess, key=lambda name: excess[name])
-        raise UserError("no cut makes this network fit", found=f"{worst} {excess[worst]:.2f} times the limit",
-                        expected="within every limit", fix="a smaller network, or wider limits")  # fmt: skip
-    for _ in range(STEPS - 1):
-        middle = (low + high) / 2
-        low, high = (middle, high) if forecast_at(middle).excess(limits) else (low, middle)
-    return high
+    target = bench.target
+    if target.kind != "mcu":
+        raise UserError(f"prune.budget: {target.name} is no microcontroller", found=f"kind {target.kind}",
+                        expected="one as the first target", fix="targets: [cortex-m4, ...]")  # fmt: skip
+
+    def gauge(program: Program) -> Mapping[str, float]:
+        bench.reporter.progress(f"building a cut network for {target.name}")
+        return predict(program, target).ratios(limits)
+
+    return gauge

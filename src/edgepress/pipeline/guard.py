@@ -17,14 +17,15 @@ from statistics import quantiles
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
-import numpy as np
 import torch
 
 from edgepress.exporters.onnx import export_onnx
 from edgepress.ir import Program, Refusal
 from edgepress.ir.text import op_name
 from edgepress.passes.mark_dynamic import mark_dynamic
+from edgepress.pipeline.first_samples import first_samples
 from edgepress.pipeline.kernels import Profile, profile
+from edgepress.quantize.diagnose import Ratio
 from edgepress.quantize.place import fusions
 from edgepress.quantize.post_training import QuantizeResult, prepare
 from edgepress.quantize.profit import Costs, losing_nodes
@@ -130,7 +131,7 @@ class Guard:
     def __post_init__(self) -> None:
         self.prepared = prepare(self.program)
         self.capability = load_capability(self.target.capability)
-        given = one_sample(self.program, self.inputs)
+        given = first_samples(self.program, self.inputs, 1)
         self.feeds: dict[str, Array] = {n: v.numpy() for n, v in zip(self.program.input_names, given, strict=True)}
 
     def choose(self) -> Choice:
@@ -251,11 +252,9 @@ def _worst_snr_db(truth: Sequence[Array], answers: Sequence[Array]) -> float:
 
 
 def _snr_db(truth: Array, answer: Array) -> float:
-    true, given = truth.astype(np.float64), answer.astype(np.float64)
-    signal, noise = float(np.square(true).sum()), float(np.square(given - true).sum())
-    if noise == 0:
-        return math.inf
-    return 10 * math.log10(signal / noise) if signal > 0 and math.isfinite(noise) else -math.inf
+    ratio = Ratio()
+    ratio.add(torch.from_numpy(truth), torch.from_numpy(answer))
+    return ratio.unbounded_db()
 
 
 def _best(versions: Sequence[Version], float_bytes: int) -> Version:
@@ -268,17 +267,6 @@ def _best(versions: Sequence[Version], float_bytes: int) -> Version:
 def _pays(time: float, size: float) -> bool:
     """Whether shares of the float time and bytes are worth the change: clearly faster, or as fast and much smaller."""
     return size <= 1 and (time < CLEARLY or (time <= 1 and size < SMALLER))
-
-
-def one_sample(program: Program, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """The first sample of a batch: inputs cut to 1 along the free size that the first of them has first."""
-    shapes = [node.meta["val"].shape for node in program.user_inputs()]
-    free = next((str(size) for shape in shapes for size in shape if not isinstance(size, int)), None)
-    found = []
-    for value, shape in zip(inputs, shapes, strict=True):
-        axis = next((i for i, size in enumerate(shape) if str(size) == free), None)
-        found.append(value if axis is None else value.narrow(axis, 0, 1))
-    return found
 
 
 def reasons(version: Version, plain: Version, float_ms: float, float_bytes: int) -> Iterator[Refusal]:

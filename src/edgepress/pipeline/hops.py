@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +24,10 @@ from edgepress.targets.runtimes import Session
 EVALUATION_BATCH = 64
 PARITY_SAMPLES = 256
 TRACED_SAMPLES = 4
-# The reference evaluator makes some 1.5 billion multiply-accumulates a second: this is half a minute of it at most.
+# The reference evaluator is for correctness: depthwise convolutions take it a thousand times what they take a runtime.
 REFERENCE_SAMPLES = 16
-MOST_REFERENCE_MACS = 2_500_000_000
+REFERENCE_SECONDS = 10.0
+MOST_REFERENCE_MACS = 1_000_000_000
 Array = np.ndarray
 
 
@@ -56,28 +59,43 @@ def hops(
 
 def run_session(session: Session, inputs: Sequence[torch.Tensor]) -> list[Array]:
     """Outputs of a session over all samples (n, ...), batch by batch: its own batch size where that is fixed."""
-    fixed = fixed_batch(session)
-    size = fixed or EVALUATION_BATCH
-    rows: list[list[Array]] = []
-    for chunk in zip(*(tensor.split(size) for tensor in inputs), strict=True):
-        full, n = _padded(chunk, size) if fixed else (chunk, len(chunk[0]))
-        feed = {name: t.numpy() for name, t in zip(session.input_names, full, strict=True)}
-        rows.append([array[:n] for array in session.run(fitting(feed, session))])
-    return [np.concatenate(parts) for parts in zip(*rows, strict=True)]
+
+    def run(chunk: Sequence[torch.Tensor]) -> list[Array]:
+        feed = {name: t.numpy() for name, t in zip(session.input_names, chunk, strict=True)}
+        return list(session.run(fitting(feed, session)))
+
+    return _in_batches(run, inputs, fixed_batch(session))
 
 
 def run_program(program: Program, inputs: Sequence[torch.Tensor]) -> list[Array]:
     """The same for a program: fake-quantized where it is quantized."""
     module = program.module()
-    size = None if program.dynamic_batch() else int(program.example_inputs[0].shape[0])
-    rows = []
+
+    def run(chunk: Sequence[torch.Tensor]) -> list[Array]:
+        outputs = module(*chunk)
+        return [t.numpy() for t in (outputs if isinstance(outputs, tuple | list) else (outputs,))]
+
+    first = program.example_inputs[0]
     with torch.no_grad():
-        for chunk in zip(*(tensor.split(size or EVALUATION_BATCH) for tensor in inputs), strict=True):
-            full, n = _padded(chunk, size) if size else (chunk, len(chunk[0]))
-            outputs = module(*full)
-            flat = outputs if isinstance(outputs, tuple | list) else (outputs,)
-            rows.append([t[:n].numpy() for t in flat])
+        return _in_batches(run, inputs, None if program.dynamic_batch() or not first.dim() else int(first.shape[0]))
+
+
+def _in_batches(
+    run: Callable[[Sequence[torch.Tensor]], list[Array]], inputs: Sequence[torch.Tensor], fixed: int | None
+) -> list[Array]:
+    """Outputs over all samples; in one go where inputs do not all have their samples first (example inputs)."""
+    if not _samples_first(inputs):
+        return run(inputs)
+    rows: list[list[Array]] = []
+    for chunk in zip(*(tensor.split(fixed or EVALUATION_BATCH) for tensor in inputs), strict=True):
+        full, n = _padded(chunk, fixed) if fixed else (chunk, len(chunk[0]))
+        rows.append([array[:n] for array in run(full)])
     return [np.concatenate(parts) for parts in zip(*rows, strict=True)]
+
+
+def _samples_first(inputs: Sequence[torch.Tensor]) -> bool:
+    """Whether the first axis of all of them counts samples."""
+    return len({tensor.shape[:1] for tensor in inputs}) == 1 and inputs[0].dim() > 0
 
 
 def fixed_batch(session: Session) -> int | None:
@@ -98,24 +116,38 @@ def _reference_hop(
     first: str, second: str, program: Program, onnx: Path, inputs: Sequence[torch.Tensor], ours: list[Array],
     axis: int | None, note: Callable[[str], object],
 ) -> Iterator[Parity]:  # fmt: skip
-    samples = min(REFERENCE_SAMPLES, MOST_REFERENCE_MACS // max(total_macs(program), 1))
-    if samples < 1 or not program.dynamic_batch():
-        why = "too large for it" if samples < 1 else "its batch is fixed"
-        note(f"{second}: left out, {why}")
+    too_large = total_macs(program) > MOST_REFERENCE_MACS
+    if too_large or not program.dynamic_batch():
+        note(f"{second}: left out, {'too large for it' if too_large else 'its batch is fixed'}")
         return
-    feed = {name: t[:samples].numpy() for name, t in zip(program.input_names, inputs, strict=True)}
     try:
         reference = Reference(onnx)
+        some = _affordable(reference, program, inputs)
+        feed = _cut(program, inputs, some)
         theirs = reference.run(feed)
     except ToolError as error:  # it lacks operators that runtimes have
         note(f"{second}: left out, {error.found}")
         return
-    mine = [array[:samples] for array in ours]
+    mine = [array[some] for array in ours]
     parity = compare_outputs(first, second, mine, theirs, class_axis=axis)
     if _differs(mine, theirs):
         layer = _first_layer(program, feed, lambda: reference.trace(feed))
         parity = parity.model_copy(update={"first_divergent_layer": layer})
     yield parity
+
+
+def _affordable(reference: Reference, program: Program, inputs: Sequence[torch.Tensor]) -> Any:
+    """The samples that the reference can answer in some seconds, as an index; the first one is timed."""
+    if not _samples_first(inputs):
+        return ...
+    feed, started = _cut(program, inputs, slice(1)), perf_counter()
+    reference.run(feed)
+    affordable = REFERENCE_SECONDS / max(perf_counter() - started, 1e-9)
+    return slice(int(min(max(affordable, 1), REFERENCE_SAMPLES)))
+
+
+def _cut(program: Program, inputs: Sequence[torch.Tensor], some: Any) -> dict[str, Array]:
+    return {name: t[some].numpy() for name, t in zip(program.input_names, inputs, strict=True)}
 
 
 def _differs(ours: Sequence[Array], theirs: Sequence[Array]) -> bool:
@@ -142,7 +174,8 @@ def _first_layer(program: Program, feed: Mapping[str, Array], trace: Callable[[]
 
 def _feed(program: Program, inputs: Sequence[torch.Tensor]) -> dict[str, Array]:
     size = TRACED_SAMPLES if program.dynamic_batch() else int(program.example_inputs[0].shape[0])
-    chunk, _ = _padded(tuple(t[:size] for t in inputs), size)
+    whole = not _samples_first(inputs)
+    chunk = inputs if whole else _padded(tuple(t[:size] for t in inputs), size)[0]
     return {name: t.numpy() for name, t in zip(program.input_names, chunk, strict=True)}
 
 

@@ -39,6 +39,7 @@ from edgepress.measure.throughput import measure_throughput
 from edgepress.pipeline.bench import Bench
 from edgepress.pipeline.candidate import Candidate, counted, subject
 from edgepress.pipeline.firmware import measure_firmware
+from edgepress.pipeline.first_samples import first_samples
 from edgepress.pipeline.fragility import group_sensitivity
 from edgepress.pipeline.hops import PARITY_SAMPLES, fitting, fixed_batch, hops, run_session
 from edgepress.recipe.schema import Measure
@@ -284,6 +285,8 @@ class _Visit:
         return self._bench.original.example_inputs if dataset is None else tuple(t[:samples] for t in dataset.inputs)
 
     def _feed(self, session: Session, batch: int) -> dict[str, Array]:
-        size = fixed_batch(session) or batch
-        inputs = zip(self._bench.original.input_names, self._some_inputs(size), strict=True)
-        return fitting({name: t[:size].numpy() for name, t in inputs}, session)
+        size, original = fixed_batch(session) or batch, self._bench.original
+        given = self._some_inputs(size)
+        if given is original.example_inputs:
+            given = tuple(first_samples(original, given, size))
+        return fitting({n: t.numpy() for n, t in zip(original.input_names, given, strict=True)}, session)

@@ -15,16 +15,19 @@ from edgepress.analysis.costs import total_macs
 from edgepress.errors import UserError
 from edgepress.exporters.formats import FILES
 from edgepress.ir import Program, load, save
+from edgepress.ir.program import Refusal
 from edgepress.measure import environment
 from edgepress.measure.record import Evidence, StepRecord
 from edgepress.pipeline.bench import Bench, Reporter
 from edgepress.pipeline.best import is_better
 from edgepress.pipeline.candidate import Candidate, shown_files
-from edgepress.pipeline.evidence import assemble, data_notes, loss_notes, step_record
+from edgepress.pipeline.evidence import assemble, data_notes, loss_notes, step_record, weights_note
+from edgepress.pipeline.guard import can_time
 from edgepress.pipeline.guarding import latency_on, slower_notes
 from edgepress.pipeline.measuring import Measured, measure
 from edgepress.pipeline.model import import_model, without_grids
 from edgepress.pipeline.networks import import_networks
+from edgepress.pipeline.own_file import own_file_notes
 from edgepress.pipeline.preprocessing import placed, preprocess_note
 from edgepress.pipeline.samples import open_samples
 from edgepress.pipeline.scoring import score
@@ -42,7 +45,7 @@ from edgepress.train.randomness import reproducible
 
 PROGRAM, RECORD, EVIDENCE, RESOLVED = "program", "record.json", "evidence.json", "recipe.resolved.yaml"
 LOGS = "logs"
-SLOWER = "slower.json"
+MEASURING_NOTES = "notes.json"
 
 
 @dataclass(frozen=True)
@@ -124,10 +127,18 @@ def _draft(recipe: Recipe, bench: Bench) -> list[str]:
     program, plans = bench.original, []
     for number, (kind, config) in enumerate(steps_of(recipe), start=1):
         result = RUNNERS[kind](config, program, bench, Workplace(None, None))
-        refused = [f"  refused {refusal}" for refusal in result.refusals]
-        plans.append("\n".join([f"{number:02d} {kind}", (result.plan or result.summary).rstrip(), *refused]))
+        plan = (result.plan or result.summary).rstrip()
+        plans.append("\n".join([f"{number:02d} {kind}", plan, *_refused(result.refusals, plan)]))
         program = result.program
     return plans
+
+
+def _refused(refusals: Sequence[Refusal], plan: str) -> list[str]:
+    """A line per reason with all nodes it concerns; not the reasons that the plan itself gives."""
+    nodes: dict[str, list[str]] = {}
+    for one in refusals:
+        nodes.setdefault(f"{one.found} (needed: {one.needed})", []).append(one.node)
+    return [f"  refused {', '.join(names)}: {why}" for why, names in nodes.items() if why not in plan]
 
 
 def steps_of(recipe: Recipe) -> list[tuple[str, StepConfig]]:
@@ -142,7 +153,7 @@ class _Run:
     def __init__(self, recipe: Recipe, bench: Bench, store: RunStore) -> None:
         self._recipe, self._bench, self._store = recipe, bench, store
         self._steps = steps_of(recipe)
-        self._notes = [*data_notes(bench.samples), *preprocess_note(recipe)]
+        self._notes = [*weights_note(recipe), *data_notes(bench.samples), *preprocess_note(recipe)]
         self._position = 0
 
     def execute(self) -> RunOutcome:
@@ -247,10 +258,11 @@ class _Run:
             with slot.write() as folder:
                 measured = measure(self._bench, settings, *pair)
                 (folder / RECORD).write_text(measured.model_dump_json(indent=1) + "\n")
-                (folder / SLOWER).write_text(json.dumps(self._slower(measured, *pair)))
+                notes = [*self._slower(measured, *pair), *self._own_file(pair[0])]
+                (folder / MEASURING_NOTES).write_text(json.dumps(notes))
         names = ", ".join(target.name for target in self._bench.targets)
         self._bench.reporter.result(f"on {names}", reused=reused, seconds=time.perf_counter() - started)
-        self._notes += json.loads((slot.path / SLOWER).read_text())
+        self._notes += json.loads((slot.path / MEASURING_NOTES).read_text())
         return _named(Measured.model_validate_json((slot.path / RECORD).read_bytes()), self._bench.targets, pair)
 
     def _slower(self, measured: Measured, baseline: Candidate, compressed: Candidate) -> list[str]:
@@ -262,6 +274,14 @@ class _Run:
         programs = (baseline.program, compressed.program)
         artifacts = (baseline.on(self._bench.target), compressed.on(self._bench.target))
         return list(slower_notes(*programs, artifacts, (pair[0], pair[1]), self._bench))
+
+    def _own_file(self, baseline: Candidate) -> list[str]:
+        """What the ONNX file that the network came from does better than its export."""
+        own, target = self._recipe.model.onnx, self._bench.target
+        shown = baseline.on(target)
+        if own is None or shown.suffix != ".onnx" or not can_time(target):
+            return []
+        return list(own_file_notes(Path(own), shown, target, self._bench.original))
 
     def _key(self, config: StepConfig, stage: Stage) -> dict[str, object]:
         """Everything that decides a step's result."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edgepress.analysis.pruning_terms import ALLOCATIONS, COSTS, CRITERIA, Allocation, Criterion
+from edgepress.analysis.pruning_terms import ALLOCATIONS, ATTENTIONS, COSTS, CRITERIA, Allocation, Attention, Criterion
 from edgepress.errors import UserError
 
 
@@ -17,6 +17,7 @@ class PruneOptions:
         criterion: how units are scored (see `prune.score`).
         allocation: "global" ranks all units by score per cost; "uniform" removes the same fraction of every group;
             "sensitivity" weighs scores by the measured loss of each group.
+        attention: attention loses whole "heads", or "width": the same share of every head of a layer.
         round_to: kept units per group become multiples of this where the group has that many. minimum: units each group
             keeps at least. ignore: regular expressions; a group is left alone if one of its tensors or nodes matches.
         reconstruct: refit the consumers of cut channels by least squares on the calibration batches.
@@ -29,6 +30,7 @@ class PruneOptions:
     reduce: Mapping[str, float] = field(default_factory=lambda: {"macs": 0.5})
     criterion: Criterion = "surgeon"
     allocation: Allocation = "global"
+    attention: Attention = "heads"
     round_to: int = 1
     minimum: int = 1
     ignore: tuple[str, ...] = ()
@@ -48,6 +50,8 @@ class PruneOptions:
             raise UserError("prune.criterion", found=str(self.criterion), expected=", ".join(CRITERIA))
         if self.allocation not in ALLOCATIONS:
             raise UserError("prune.allocation", found=str(self.allocation), expected=", ".join(ALLOCATIONS))
+        if self.attention not in ATTENTIONS:
+            raise UserError("prune.attention", found=str(self.attention), expected=", ".join(ATTENTIONS))
         if "latency" in self.reduce and self.iterations > 1:
             raise UserError(
                 "prune.reduce.latency in several iterations",

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, partial
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from edgepress.analysis.planned_peak import peak_model
 from edgepress.errors import UserError
 from edgepress.ir.program import Program
 from edgepress.prune.allocate import Budget, Costs, allocate_global, allocate_uniform
+from edgepress.prune.device import DeviceSearch, Gauge
 from edgepress.prune.evidence import Batch, Evidence, Loss, Scores, unit_scores
 from edgepress.prune.options import PruneOptions
 from edgepress.prune.sensitivity import sensitivity, weighted
@@ -28,20 +30,22 @@ def make_plan(
     groups: ChannelGroups | None = None,
     limits: Mapping[str, float] | None = None,
     stopwatch: Stopwatch | None = None,
+    gauge: Gauge | None = None,
 ) -> ChannelPlan:
     """Choose the units to keep.
 
     Args:
         batches: (inputs, targets) of calibration data; not read by criteria that look at weights only.
         loss: (outputs, targets) -> mean loss of the batch.
-        groups: `channel_groups(program)` if at hand.
+        groups: `channel_groups(program, options.attention)` if at hand.
         limits: absolute cost limits in place of `options.reduce` (steps of an iterative schedule).
         stopwatch: how latency is measured, where the budget is on latency.
+        gauge: what a microcontroller needs for a cut network, where there is a budget on that.
 
     Raises:
         UserError: the budget cannot be met with the groups there are; says how far they reach.
     """
-    groups = groups or channel_groups(program)
+    groups = groups or channel_groups(program, options.attention)
     scores = ranked(program, options, batches, loss, groups)
     free = [g for g in groups.groups if not ignored(g, options.ignore)]
     budgets = _budgets(program, groups, options, limits)
@@ -54,6 +58,9 @@ def make_plan(
         check_met(budgets, keep)  # an extra one is a model: whether the network is fast enough is measured
         return keep
 
+    if gauge is not None:
+        costs = cache(partial(costs_of, program, groups))
+        return ChannelPlan.from_mask(groups, DeviceSearch(program, groups, gauge, costs, choose).run())
     if "latency" not in options.reduce:
         return ChannelPlan.from_mask(groups, choose(()))
     return ChannelPlan.from_mask(groups, meet_latency(program, groups, free, options, stopwatch, choose))

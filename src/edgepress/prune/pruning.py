@@ -9,9 +9,11 @@ from edgepress.analysis.channel_plan import ChannelPlan
 from edgepress.analysis.channels import ChannelGroups, channel_groups
 from edgepress.analysis.costs import parameter_bytes, total_macs
 from edgepress.analysis.planned_costs import Mask
+from edgepress.errors import UserError
 from edgepress.ir.program import Program, Refusal
 from edgepress.passes.cut_channels import atoms_kept, cut_channels
 from edgepress.prune.batchnorm import reestimate
+from edgepress.prune.device import Gauge
 from edgepress.prune.evidence import Batch, Loss
 from edgepress.prune.options import PruneOptions
 from edgepress.prune.plan import costs_of, make_plan
@@ -42,6 +44,7 @@ def prune(
     batches: Iterable[Batch],
     loss: Loss,
     stopwatch: Stopwatch | None = None,
+    gauge: Gauge | None = None,
 ) -> PruneResult:
     """Score, choose, cut and, if asked, refit.
 
@@ -49,17 +52,24 @@ def prune(
         batches: (inputs, targets) of calibration data; read several times.
         loss: (outputs, targets) -> mean loss of the batch.
         stopwatch: measures a program's latency relative to `program`; read by a budget on latency.
+        gauge: tells what a microcontroller needs for a network, relative to the limits there are; `options.reduce` may
+            then be empty.
 
     Raises:
-        UserError: the budget is out of reach, or is on latency without a stopwatch.
+        UserError: the budget is out of reach, is on latency without a stopwatch, or on a microcontroller's figures
+            together with latency or with several iterations.
     """
+    if gauge is not None and ("latency" in options.reduce or options.iterations > 1):
+        raise UserError("prune.budget with a budget on latency or several iterations", found="both",
+                        expected="the budget alone, or shares of computed costs beside it, in one iteration",
+                        fix="set iterations to 1 and leave reduce.latency out")  # fmt: skip
     batches = list(batches)
-    groups = channel_groups(program)
+    groups = channel_groups(program, options.attention)
     keep = np.ones(groups.units, bool)
     smaller = program
     for limits in _schedule(program, groups, options):
-        step_groups = channel_groups(smaller) if smaller is not program else groups
-        plan = make_plan(smaller, options, batches, loss, step_groups, limits, stopwatch)
+        step_groups = channel_groups(smaller, options.attention) if smaller is not program else groups
+        plan = make_plan(smaller, options, batches, loss, step_groups, limits, stopwatch, gauge)
         keep = _carry(groups, keep, step_groups, plan)
         smaller = _cut(program, ChannelPlan.from_mask(groups, keep), groups, options, batches)
     plan = ChannelPlan.from_mask(groups, keep)

@@ -10,7 +10,7 @@ from edgepress.ir.program import Program, Refusal
 from edgepress.ir.quant_plan import ActivationPoint, BiasPoint, QuantPlan, WeightPoint
 from edgepress.quantize.observers import OBSERVERS, Extremes, NotFinite
 from edgepress.quantize.qparams import affine, channel_view, point_scales
-from edgepress.quantize.watch import run_watched
+from edgepress.quantize.watch import Watched
 
 Batch = Sequence[torch.Tensor]
 # Biases stay below this many steps of the accumulator, half of what int32 holds: the other half is for the sum.
@@ -72,10 +72,13 @@ def observe(program: Program, plan: QuantPlan, batches: Iterable[Batch], observe
     seen = {p.group: OBSERVERS[observer]() for p in open_points}
     if not seen:
         return {}
+    watched = Watched(program, {p.node: partial(_look, seen[p.group], p.node) for p in open_points})
     count = 0
     for count, batch in enumerate(batches, 1):
-        looks = {p.node: partial(_look, seen[p.group], p.node, count) for p in open_points}
-        run_watched(program, batch, looks)
+        try:
+            watched.outputs(batch)
+        except _Broken as broken:
+            raise _not_finite(count, broken) from broken
     if not count:
         raise no_data()
     return seen
@@ -87,16 +90,28 @@ def no_data() -> UserError:
                      fix="name a data source under `calibration`")  # fmt: skip
 
 
-def _look(observer: Extremes, node: str, batch: int, value: torch.Tensor) -> None:
+class _Broken(Exception):
+    """A node computed something that is not finite."""
+
+    def __init__(self, node: str, found: NotFinite) -> None:
+        super().__init__(node)
+        self.node, self.found = node, found
+
+
+def _look(observer: Extremes, node: str, value: torch.Tensor) -> None:
     try:
         observer.update(value)
-    except NotFinite as error:
-        raise UserError(
-            f"calibration batch {batch} makes {node} infinite or NaN",
-            found=str(error),
-            expected="finite values everywhere",
-            fix="check the calibration data and its normalization, or keep this layer float (keep_float)",
-        ) from error
+    except NotFinite as found:
+        raise _Broken(node, found) from found
+
+
+def _not_finite(batch: int, broken: _Broken) -> UserError:
+    return UserError(
+        f"calibration batch {batch} makes {broken.node} infinite or NaN",
+        found=str(broken.found),
+        expected="finite values everywhere",
+        fix="check the calibration data and its normalization, or keep this layer float (keep_float)",
+    )
 
 
 def check_weights(program: Program, plan: QuantPlan) -> None:

@@ -115,13 +115,17 @@ class Ratio:
         self.noise += float((signal.double() - noisy.double()).square().sum())
         self.power += float(signal.double().square().sum())
 
-    def decibels(self) -> float:
-        """The ratio in dB, between -200 and 200."""
+    def unbounded_db(self) -> float:
+        """The ratio in dB: infinite without noise, minus infinite without a signal or if the noise is no number."""
         if self.noise == 0.0:
-            return NOISELESS_DB
-        if self.power == 0.0:
-            return -NOISELESS_DB
-        return max(-NOISELESS_DB, min(NOISELESS_DB, 10 * math.log10(self.power / self.noise)))
+            return math.inf
+        if self.power == 0.0 or not math.isfinite(self.noise):
+            return -math.inf
+        return 10 * math.log10(self.power / self.noise)
+
+    def decibels(self) -> float:
+        """The same between -200 and 200."""
+        return max(-NOISELESS_DB, min(NOISELESS_DB, self.unbounded_db()))
 
 
 def sqnr(signal: torch.Tensor, noisy: torch.Tensor) -> float:

@@ -5,6 +5,7 @@ by one float32 factor, and rounds once (ties to even). The two differ by a step 
 of the ONNX operators QLinearConv, QGemm and QLinearAdd as onnxruntime's kernels evaluate them.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -146,9 +147,9 @@ def _fma(factor: torch.Tensor, values: torch.Tensor, summand: torch.Tensor) -> t
 def _global_average(run: _Integers, node: Node, out: Grid) -> torch.Tensor:
     """QLinearGlobalAveragePool: round(float32(sum) * (s_x / (s_y n))) + zero."""
     values, grid = _integers(run, node.args[0]), _grid(run, node.args[0])  # type: ignore[arg-type]
-    count = values.shape[2] * values.shape[3]
-    factor = grid.scale / (out.scale * count)
-    return torch.round(values.sum((2, 3), keepdim=True).float() * factor) + out.zero
+    factor = grid.scale / (out.scale * math.prod(values.shape[2:]))
+    total = values.sum(tuple(range(2, values.dim())), keepdim=True)
+    return torch.round(total.float() * factor) + out.zero
 
 
 Kernel = Callable[[_Integers, Node, Grid], torch.Tensor]
@@ -157,5 +158,5 @@ KERNELS: Mapping[str, Kernel] = {
     **{f"aten.conv{d}d.padding": _layer for d in (1, 2, 3)},
     "aten.linear": _layer,
     "aten.add.Tensor": _addition,
-    "aten.adaptive_avg_pool2d": _global_average,
+    **{f"aten.adaptive_avg_pool{d}d": _global_average for d in (1, 2)},
 }

@@ -22,7 +22,7 @@ from edgepress.quantize.calibrate import Batch
 from edgepress.quantize.moments import moments
 from edgepress.quantize.options import Mixed
 from edgepress.quantize.qparams import grid_with_bits
-from edgepress.quantize.round_layers import gather, solve_layer
+from edgepress.quantize.round_layers import gather, multiplied, solve_layer
 from edgepress.quantize.walk import Walk
 
 LayerBits = tuple[tuple[str, int, str], ...]
@@ -54,7 +54,7 @@ def sensitivities(program: Program, plan: QuantPlan, batches: Iterable[Batch], w
     """Error and cost of every width of every weight."""
     walk = Walk(program, gather(batches, wish.samples))
     goal, macs, state = walk.fork().finish()[0], _macs(program), program.state()
-    by_node = {point.nodes[0]: point for point in plan.weights}
+    by_node = {point.nodes[0]: point for point in multiplied(program, plan)}
     found = []
     for node in [n for n in program.nodes if n.name in by_node]:
         point = by_node[node.name]

@@ -94,10 +94,19 @@ def _all_activations(program: Program, node: Node) -> Reason | None:
     return None
 
 
+def _own_table(program: Program, node: Node) -> Reason | None:
+    table = node.args[0]
+    if not isinstance(table, Node) or program.tensor_of(table) is None:
+        return "its table is computed by other nodes", "a table that is a parameter"
+    other = next((user for user in table.users if op_name(user) != op_name(node)), None)
+    return (f"its table is a weight of {other.name} too", "a table of its own") if other else None
+
+
 CHECKS: Mapping[str, Callable[[Program, Node], Reason | None]] = {
     **dict.fromkeys(operands.TWO_OPERANDS, _two_activations),
     "aten.pad": _zero_padding,
     "aten.constant_pad_nd": _zero_padding,
     "aten.mean.dim": _spatial_mean,
     "aten.cat": _all_activations,
+    "aten.embedding": _own_table,
 }

@@ -60,6 +60,7 @@ class _Placement:
         self.head = {tail: head for head, tail in self.tail.items()}
         self.integer: dict[Node, Rule] = {}  # nodes that compute on integers
         self.carried: dict[Node, Rule] = {}  # nodes that only move integers
+        self.stored: dict[Node, Rule] = {}  # lookups in tables of integers
         self.floats: list[FloatNode] = []
 
     def plan(self) -> QuantPlan:
@@ -96,6 +97,8 @@ class _Placement:
             self._leave_float(node, found, needed)
         elif rule.role == "same_scale":
             self.carried[node] = rule
+        elif rule.role == "stored":
+            self.stored[node] = rule
         else:
             self.integer[node] = rule
 
@@ -103,7 +106,7 @@ class _Placement:
         self.floats.append(FloatNode(node=node.name, op=op_name(node), found=found, needed=needed))
 
     def _float_input(self, node: Node, rule: Rule) -> tuple[str, str] | None:
-        if rule.role == "compute":
+        if rule.role in ("compute", "stored"):
             return None
         sources = operands.activations(self.program, node)
         if rule.any_form:
@@ -221,6 +224,16 @@ class _Placement:
                 why=why,
             )
         yield from found.values()
+        yield from self._tables(names)
+
+    def _tables(self, names: dict[str, str]) -> Iterator[WeightPoint]:
+        """Tables are rounded to nearest: nobody multiplies with them, so no product says which way."""
+        readers: dict[str, list[Node]] = {}
+        for node in self.stored:
+            readers.setdefault(names[operands.argument(node, 0).name], []).append(node)
+        for tensor, nodes in readers.items():
+            grid = grid_of(self.stored[nodes[0]].weight or self.capability.weight)
+            yield WeightPoint(tensor=tensor, nodes=tuple(n.name for n in nodes), axis=None, grid=grid, why="a table")
 
     def _bits(self, tensor: str, node: Node, owners: list[Node], form: Format) -> tuple[int, str]:
         """(width, reason)."""

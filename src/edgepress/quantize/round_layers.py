@@ -18,7 +18,8 @@ from edgepress.quantize.calibrate import Batch, scale_weights
 from edgepress.quantize.moments import Moments, as_matrices, centred, from_matrices, moments
 from edgepress.quantize.walk import Walk
 
-REFITS = 2  # rounds of: fit the scale to the integers, round again
+REFITS = 4  # rounds of: fit the scale to the integers, round again
+DESCENTS = 3  # rounds of: improve the integers one by one, fit the scale to them
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def round_layers(program: Program, plan: QuantPlan, batches: Iterable[Batch], *,
     """
     inputs = gather(batches, samples)
     reference, quantized = Walk(program, inputs), Walk(insert_qdq(program, plan).program, inputs)
-    by_node = {node: point for point in plan.weights for node in point.nodes[:1]}
+    by_node = {point.nodes[0]: point for point in multiplied(program, plan)}
     found: dict[str, RoundedLayer] = {}
     biases: dict[str, torch.Tensor] = {}
     for node in [n for n in program.nodes if n.name in by_node]:
@@ -67,6 +68,12 @@ def round_layers(program: Program, plan: QuantPlan, batches: Iterable[Batch], *,
     rounded = program.with_state(state, note=f"rounded {len(found)} weights by layer output")
     scales = {name: layer.scales for name, layer in found.items()}
     return Rounded(rounded, scale_weights(rounded, plan, scales), {n: x.improvement for n, x in found.items()})
+
+
+def multiplied(program: Program, plan: QuantPlan) -> list[WeightPoint]:
+    """The weights that activations are multiplied with: all but tables."""
+    layers = {node.name for node in program.nodes if operands.weighted(program, node) is not None}
+    return [point for point in plan.weights if point.nodes[0] in layers]
 
 
 def gather(batches: Iterable[Batch], samples: int) -> tuple[torch.Tensor, ...]:
@@ -133,6 +140,10 @@ def _in_rows(target: torch.Tensor, seen: Moments, point: WeightPoint) -> tuple[t
     for _ in range(REFITS if per_row else 0):
         scales = gptq.fitted_scales(target, seen.second, integers, scales)
         integers = gptq.round_columns(target, order, scales, point.grid)
+    for _ in range(DESCENTS):
+        integers = gptq.descended(target, seen.second, integers, scales, point.grid)
+        if per_row:
+            scales = gptq.fitted_scales(target, seen.second, integers, scales)
     scales = scales.float().double()  # what is stored
     kept = scales.reshape(-1) if per_row else scales.reshape(-1)[:1]
     return kept, scales[:, :, None], integers
@@ -143,7 +154,8 @@ def _in_blocks(target: torch.Tensor, seen: Moments, point: WeightPoint) -> tuple
     assert point.block is not None
     scales = gptq.best_block_scales(target, seen.second, point.grid, point.block).float().double()
     steps = scales.repeat_interleave(point.block, 2)
-    return scales.reshape(-1), steps, gptq.round_columns(target, gptq.column_order(seen.second), steps, point.grid)
+    integers = gptq.round_columns(target, gptq.column_order(seen.second), steps, point.grid)
+    return scales.reshape(-1), steps, gptq.descended(target, seen.second, integers, steps, point.grid)
 
 
 def _own_bias(program: Program, node: Node) -> torch.Tensor | None:

@@ -16,7 +16,7 @@ from edgepress.passes.rescale_channels import Rescale, input_reach, rescale_chan
 from edgepress.quantize.calibrate import Batch
 from edgepress.quantize.gptq import output_error
 from edgepress.quantize.qparams import rounded_weight
-from edgepress.quantize.watch import run_watched
+from edgepress.quantize.watch import Watched
 
 aten = torch.ops.aten
 SMALLEST = 1e-5
@@ -80,8 +80,9 @@ def _all_linear(link: Link) -> bool:
 def _watch(program: Program, links: Iterable[Link], batches: Iterable[Batch]) -> Mapping[Link, _Seen]:
     seen = {link: _Seen() for link in links}
     looks = {link.value.name: seen[link].look for link in seen}
+    watched = Watched(program, looks)
     for batch in batches if looks else ():
-        run_watched(program, batch, looks)
+        watched.outputs(batch)
     return seen
 
 

@@ -109,11 +109,16 @@ def _input(text: str) -> str:
 
 def _data(start: Start, folder: Path) -> str:
     sources = {"train": start.train, "evaluate": start.evaluate}
-    lines = [f"  {part}: {_source(part, value, folder)}" for part, value in sources.items() if value]
+    lines = [f"  {part}: {source_text(part, value, folder)}" for part, value in sources.items() if value]
     return "\n".join(["data:", *lines]) + "\n" if lines else ""
 
 
-def _source(part: str, value: str, folder: Path) -> str:
+def source_text(part: str, value: str, folder: Path) -> str:
+    """A data source as the recipe holds it; `part` is train or evaluate.
+
+    Raises:
+        UserError: nothing there, or nothing that can be understood.
+    """
     if value == "digits":
         return f"{{kind: digits, split: {'train' if part == 'train' else 'test'}}}"
     path = _existing(Path(value))
@@ -166,13 +171,27 @@ def _steps(start: Start) -> str:
             "  - prune: {criterion: l2, reduce: {macs: 0.3}, reconstruct: false}\n"
             "  - export: {format: onnx}\n"
         )
+    if _without_labels(start.train):
+        return (
+            "# With labels (images in one folder per class) also: train (recovery).\n"
+            "steps:\n"
+            "  - prune: {reduce: {macs: 0.2}}  # judged by how far the outputs move\n"
+            "  - quantize: {scheme: int8, when_slower: float}  # what does not pay stays float\n"
+            "  - export: {format: onnx}\n"
+        )
     return (
         "steps:\n"
         "  - prune: {criterion: taylor, reduce: {macs: 0.5}}\n"
         "  - train: {epochs: 3, optimizer: adamw, lr: 0.001, distill: {loss: kd, temperature: 4.0, weight: 0.7}}\n"
-        "  - quantize: {scheme: int8}\n"
+        "  - quantize: {scheme: int8, when_slower: float}  # what does not pay stays float\n"
         "  - export: {format: onnx}\n"
     )
+
+
+def _without_labels(train: str) -> bool:
+    """Whether the data is a folder of images that are in no class."""
+    folder = Path(train)
+    return folder.is_dir() and not any(item.is_dir() for item in folder.iterdir())
 
 
 def _tail(start: Start) -> str:

@@ -4,6 +4,7 @@ from edgepress.gate.verdict import Judgement, Verdict
 from edgepress.gate.wording import SYMBOLS, in_terms_of, interval_in_words, limit_in_words
 from edgepress.measure.record import Evidence
 from edgepress.report.changes import Change, changes
+from edgepress.report.view import refusals
 
 
 def render_markdown(evidence: Evidence, judgement: Judgement) -> str:
@@ -46,8 +47,10 @@ def _change_row(change: Change) -> tuple[str, ...]:
 
 def _steps(evidence: Evidence) -> str:
     lines = [f"- **{step.name}** ({step.kind}): {step.summary}" for step in evidence.steps]
-    refusals = [refusal for step in evidence.steps for refusal in step.refusals]
-    lines += [f"- refused at `{r.node}` ({r.step}): found {r.found}, needed {r.needed}" for r in refusals]
+    lines += [
+        f"- refused at {', '.join(f'`{node}`' for node in r.nodes)} ({r.step}): found {r.found}, needed {r.needed}"
+        for r in refusals(evidence)
+    ]
     return "\n".join(["### Steps", "", *lines]) if lines else ""
 
 

@@ -17,6 +17,7 @@ TITLES = {
     "peak_rss_bytes": "Peak memory of the process",
     "peak_memory_bytes": "Peak memory of the model",
     "runtime_memory_bytes": "Memory of the runtime",
+    "allocator_bytes": "Memory of the allocator",
     "arena_bytes": "Arena",
     "throughput_per_s": "Throughput",
     "params": "Parameters",

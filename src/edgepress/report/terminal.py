@@ -22,6 +22,8 @@ def print_summary(console: Console, evidence: Evidence, judgement: Judgement) ->
         for row in rows:
             table.add_row(row.label, row.before, row.after, row.difference)
         _print(console, table)
+    for note in evidence.notes:
+        _print(console, Text(f"note: {note}", style="dim"))
     print_judgement(console, judgement)
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from edgepress.gate.finding import outcome_drop
 from edgepress.gate.metrics import find
 from edgepress.gate.wording import quantity
-from edgepress.measure.record import ClassOutcome, Evidence, LayerCost, Measurement, RefusalRecord, StepRecord, Subject
+from edgepress.measure.record import ClassOutcome, Evidence, LayerCost, Measurement, StepRecord, Subject
 from edgepress.report.changes import COSTS, quality
 from edgepress.report.names import title
 from edgepress.report.plots import Point
@@ -46,6 +46,19 @@ class StepRow(NamedTuple):
 
     record: StepRecord
     effects: tuple[tuple[str, str], ...]
+
+
+class Refused(NamedTuple):
+    """What a step did not do for one reason.
+
+    Attributes:
+        nodes: all that the reason concerns.
+    """
+
+    step: str
+    nodes: tuple[str, ...]
+    found: str
+    needed: str
 
 
 class HeatRow(NamedTuple):
@@ -157,8 +170,12 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def refusals(evidence: Evidence) -> list[RefusalRecord]:
-    return [refusal for step in evidence.steps for refusal in step.refusals]
+def refusals(evidence: Evidence) -> list[Refused]:
+    """A row per step and reason, in order."""
+    nodes: dict[tuple[str, str, str], list[str]] = {}
+    for one in (refusal for step in evidence.steps for refusal in step.refusals):
+        nodes.setdefault((one.step, one.found, one.needed), []).append(one.node)
+    return [Refused(step, tuple(names), found, needed) for (step, found, needed), names in nodes.items()]
 
 
 def energies(evidence: Evidence) -> list[tuple[str, Measurement]]:

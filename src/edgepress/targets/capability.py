@@ -13,7 +13,7 @@ from edgepress.errors import UserError
 
 FOLDER = Path(__file__).parent / "capabilities"
 LOCAL = "onnxruntime-local"
-Role = Literal["compute", "follow", "same_scale"]
+Role = Literal["compute", "follow", "same_scale", "stored"]
 
 
 class Table(BaseModel):
@@ -46,7 +46,8 @@ class Rule(Table):
     Attributes:
         ops: operators by printed name (`aten.conv2d`).
         role: `compute` is worth quantizing its inputs for; `follow` is quantized when its inputs are integers already;
-            `same_scale` moves integers without changing them, so that input and output share a scale.
+            `same_scale` moves integers without changing them, so that input and output share a scale; `stored` keeps
+            its table as integers and hands out floats.
         output: whether the operator is integer only if its output is quantized too, or can also hand out float.
         weight: format of the weight where it differs from the table's.
         fuses: operators that the runtime fuses into this one when they are its only reader.

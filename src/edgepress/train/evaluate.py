@@ -9,7 +9,7 @@ from torch import Tensor
 from edgepress.errors import UserError
 from edgepress.ir.program import Program
 from edgepress.train.samples import Samples
-from edgepress.train.tasks import Task, check_labels, first
+from edgepress.train.tasks import Task, check_judging, check_labels, first
 
 
 def evaluate(program: Program, data: Samples, task: Task, *, batch_size: int = 256) -> float:
@@ -49,6 +49,7 @@ def _metric(pairs: Iterable[tuple[_Batch, Tensor]], data: Samples, task: Task, d
             raise UserError(f"cannot measure {task.metric}", found="data without targets", expected="targets",
                             fix="name the targets under `data`")  # fmt: skip
         if metric is None:
+            check_judging(task, data.targets)
             metric = task.make_metric(check_labels(task, data.targets, outputs)).to(device)
         scores = task.scores(outputs, inputs[0])
         metric.update(scores, truth.reshape(scores.shape) if truth.numel() == scores.numel() else truth)

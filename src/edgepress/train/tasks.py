@@ -97,10 +97,8 @@ def check_labels(task: Task, targets: Tensor | None, outputs: Tensor) -> int:
     """Number of classes, after checking that integer targets are among them; 0 where targets are no labels.
 
     Raises:
-        UserError: labels out of range, or of one class only where the metric compares two.
+        UserError: labels out of range.
     """
-    if task.metric in NEEDS_BOTH_CLASSES and targets is not None:
-        _need_both_classes(task, targets)
     if task.class_dim is None:
         return 0
     classes = max(int(outputs.shape[task.class_dim]), 2)
@@ -121,9 +119,15 @@ def check_labels(task: Task, targets: Tensor | None, outputs: Tensor) -> int:
 NEEDS_BOTH_CLASSES = ("auc", "f1")
 
 
-def _need_both_classes(task: Task, targets: Tensor) -> None:
-    """AUC ranks one class against the other, and F1 without positives is 0 / 0: torchmetrics answers 0 to both."""
-    if task.class_dim is not None:
+def check_judging(task: Task, targets: Tensor | None) -> None:
+    """Samples to be judged by AUC or F1 must hold both classes; those to be trained on need not (all are normal).
+
+    AUC ranks one class against the other, and F1 without positives is 0 / 0: torchmetrics answers 0 to both.
+
+    Raises:
+        UserError: labels of one class only where the metric compares two.
+    """
+    if task.metric not in NEEDS_BOTH_CLASSES or targets is None or task.class_dim is not None:
         return
     present = targets.unique().tolist()
     if len(present) < 2:

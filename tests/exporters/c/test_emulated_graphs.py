@@ -54,7 +54,7 @@ def test_four_bit_convolutions(seed: int, core: str, rounding: str, source_file:
         g.Tensor("x", (1, height, width, channels), "int8", (0.1,), int(draw.integers(-128, 128))),
         g.Tensor("w", weight.shape, data=weight),
         g.Tensor("b", (out,), "int32", data=draw.integers(-999, 999, out).astype(np.int32)),
-        g.Tensor("y", (1, *sizes, out), "int8", (0.1,), -7),
+        g.Tensor("y", (1, *sizes, out), "int8", (0.1,), int(draw.choice([-7, -128]))),
     ]
     factor = rescale_of(*draw.uniform(0.001, 0.05, out))
     conv = g.Conv(name="conv", inputs=("x", "w", "b"), output="y", rescale=factor, stride=(stride, stride), pads=pads)
@@ -65,3 +65,82 @@ def test_four_bit_convolutions(seed: int, core: str, rounding: str, source_file:
     rows = draw.integers(-128, 128, (5, graph.tensor("x").size)).astype(np.int8)
     expected = np.stack([reference(graph, row, options.rounding) for row in rows])
     np.testing.assert_array_equal(deploy(tmp_path / "c", rows, counted=0).outputs, expected)
+
+
+@pytest.mark.parametrize("rounding", ["double", "single"])
+@pytest.mark.parametrize("seed", range(8))
+def test_depthwise_in_planes(seed: int, rounding: str, source_file: Path, tmp_path: Path) -> None:
+    """Sizes that need several strips, odd rows and columns, channels that are no multiple of four, in place or not."""
+    draw = np.random.default_rng(seed)
+    height, width = (int(n) for n in draw.integers(1, 60, 2))
+    channels, stride = int(draw.integers(4, 11)), int(draw.integers(1, 3))
+    pads = tuple(int(n) for n in draw.integers(0 if min(height, width) >= 3 else 1, 2, 4))
+    sizes = [(n + pads[a] + pads[a + 2] - 3) // stride + 1 for a, n in enumerate((height, width))]
+    tensors = [
+        g.Tensor("x", (1, height, width, channels), "int8", (0.1,), int(draw.integers(-128, 128))),
+        g.Tensor("w", (channels, 3, 3, 1), data=draw.integers(-128, 128, (channels, 3, 3, 1)).astype(np.int8)),
+        g.Tensor("b", (channels,), "int32", data=draw.integers(-9999, 9999, channels).astype(np.int32)),
+        g.Tensor("y", (1, *sizes, channels), "int8", (0.1,), int(draw.choice([5, -128]))),
+    ]
+    factor = rescale_of(*draw.uniform(0.001, 0.02, channels))
+    options = {"stride": (stride, stride), "pads": pads, "groups": channels}
+    conv = g.Conv(name="conv", inputs=("x", "w", "b"), output="y", rescale=factor, **options)
+    graph = g.Graph("planes", {t.name: t for t in tensors}, (conv,), ("x",), ("y",))
+    check_on_m4(graph, rounding, draw, source_file, tmp_path)
+
+
+@pytest.mark.parametrize("rounding", ["double", "single"])
+@pytest.mark.parametrize("seed", range(8))
+def test_convolutions_of_uneven_shapes(seed: int, rounding: str, source_file: Path, tmp_path: Path) -> None:
+    """Any number of channels, windows of any bytes, biases on both sides of what the quick end of a tile can take."""
+    draw = np.random.default_rng(seed)
+    height, width, channels = (int(n) for n in draw.integers(3, 10, 3))
+    out, stride, dilation = int(draw.integers(1, 12)), int(draw.integers(1, 3)), int(draw.integers(1, 3))
+    kernel = (int(draw.integers(1, 3)), int(draw.integers(1, 3)))
+    reach = [(k - 1) * dilation + 1 for k in kernel]
+    sizes = [(n + 2 - r) // stride + 1 for n, r in zip((height, width), reach, strict=True)]
+    large = 2 ** int(draw.integers(10, 27))
+    tensors = [
+        g.Tensor("x", (1, height, width, channels), "int8", (0.1,), int(draw.integers(-128, 128))),
+        g.Tensor(
+            "w", (out, *kernel, channels), data=draw.integers(-127, 128, (out, *kernel, channels)).astype(np.int8)
+        ),
+        g.Tensor("b", (out,), "int32", data=draw.integers(-large, large, out).astype(np.int32)),
+        g.Tensor("y", (1, *sizes, out), "int8", (0.1,), int(draw.choice([-20, -128]))),
+    ]
+    factor = rescale_of(*draw.uniform(20 / large, 100 / large, out))
+    options = {"stride": (stride, stride), "pads": (1, 1, 1, 1), "dilation": (dilation, dilation)}
+    conv = g.Conv(name="conv", inputs=("x", "w", "b"), output="y", rescale=factor, **options)
+    graph = g.Graph("uneven", {t.name: t for t in tensors}, (conv,), ("x",), ("y",))
+    check_on_m4(graph, rounding, draw, source_file, tmp_path)
+
+
+@pytest.mark.parametrize("rounding", ["double", "single"])
+@pytest.mark.parametrize("seed", range(3))
+def test_four_bit_matrices(seed: int, rounding: str, source_file: Path, tmp_path: Path) -> None:
+    draw = np.random.default_rng(seed)
+    inputs, out = 4 * int(draw.integers(1, 40)), int(draw.integers(1, 14))
+    tensors = [
+        g.Tensor("x", (1, inputs), "int8", (0.1,), int(draw.integers(-128, 128))),
+        g.Tensor("w", (out, inputs), data=draw.integers(-8, 8, (out, inputs)).astype(np.int8)),
+        g.Tensor("b", (out,), "int32", data=draw.integers(-999, 999, out).astype(np.int32)),
+        g.Tensor("y", (1, out), "int8", (0.1,), 9),
+    ]
+    factor = rescale_of(*draw.uniform(0.001, 0.05, out))
+    dense = g.Dense(name="dense", inputs=("x", "w", "b"), output="y", rescale=factor)
+    graph = g.Graph("matrix", {t.name: t for t in tensors}, (dense,), ("x",), ("y",))
+    check_on_m4(graph, rounding, draw, source_file, tmp_path, four_bit=True)
+
+
+def check_on_m4(
+    graph: g.Graph, rounding: str, draw: np.random.Generator, source: Path, folder: Path, *, four_bit: bool = False
+) -> None:
+    """The emulated Cortex-M4 gives the reference's bytes, and takes the fast kernel to do so."""
+    if reason := why_not("cortex-m4"):
+        pytest.skip(reason)
+    options = Options(target="cortex-m4", rounding=rounding, golden=1, four_bit=four_bit)  # type: ignore[arg-type]
+    artifact = export_graph(graph, source, folder / "c", options=options)
+    assert "smlad" in artifact.manifest["layers"][0]["kernel"]
+    rows = draw.integers(-128, 128, (3, graph.tensor("x").size)).astype(np.int8)
+    expected = np.stack([reference(graph, row, options.rounding) for row in rows])
+    np.testing.assert_array_equal(deploy(folder / "c", rows, counted=0).outputs, expected)

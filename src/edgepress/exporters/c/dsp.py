@@ -13,8 +13,8 @@ from edgepress.exporters.c.arithmetic import Rounding
 from edgepress.exporters.c.calls import Call, Constant, Field, In, Layer, Out, Overlap, Scratch, first_reads, pixel_lead
 from edgepress.exporters.c.graph import Array
 
-PIXELS = 4
-OVERREAD = 4  # rows are copied in whole words: up to three bytes too much
+PIXELS = 2
+FAR = 1024  # from every zero point further than int8 goes
 SXTB16_ORDER = [0, 2, 1, 3]  # SXTB16 gives bytes 0 and 2, with ROR #8 bytes 1 and 3
 
 
@@ -38,7 +38,8 @@ class Channels:
 
 
 def channels_for(graph: g.Graph, op: g.Conv | g.Dense, rounding: Rounding) -> Channels | None:
-    """The layer's channels if all can use the short rescale: right shift 1 or more (single rounding: 2), |sum| < 2**30.
+    """The layer's channels if all can use the short rescale: right shift 1 or more (single rounding: 2),
+    multiplier at least 2**30, |sum| < 2**30.
 
     A channel whose weights are as good as zero has a huge bias instead, in its own tiny scale. If its output is the
     same over the whole reach of the sum, the constant takes its place: weights 0, and y = 4 y / 4.
@@ -48,11 +49,12 @@ def channels_for(graph: g.Graph, op: g.Conv | g.Dense, rounding: Rounding) -> Ch
     bias = portable.folded_bias(graph, op)
     multiplier, shift = portable_parts.spread(op.rescale, len(bias))
     reach = 128 * np.abs(weight).sum(axis=1)
-    large = np.abs(bias) + reach >= 2**30
+    odd = (np.abs(bias) + reach >= 2**30) | (multiplier < 2**30)
     low, high = (arithmetic.multiply(bias + sign * reach, multiplier, -shift, rounding) for sign in (-1, 1))
-    settled = large & (low == high) & (np.abs(low) < 2**20)
+    settled = odd & (low == high)
+    low = np.clip(low, -FAR, FAR)
     lowest = shift.min(initial=31, where=~settled)
-    if (large & ~settled).any() or lowest < (1 if rounding == "double" else 2):
+    if (odd & ~settled).any() or lowest < (1 if rounding == "double" else 2):
         return None
     quarter = 1 if rounding == "double" else 2  # y = x * 2**30 * 2**-(31 + shift)
     return Channels(
@@ -87,79 +89,138 @@ def conv(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
     if op.groups != 1:
         return depthwise(graph, op, rounding)
     channels = channels_for(graph, op, rounding)
-    packed = pack_pairs(padded(padded(channels.weight, 4, axis=1), 2)) if channels else None
-    if channels is None or packed is None:
+    if channels is None:
         return None
-    return _tiled(graph, op, packed.shape[1], _stream(channels, packed, rounding))
+    weight = padded(_gathered(graph, op, channels.weight), 4, axis=1)
+    quads = _in_quads(Channels(weight, channels.bias, channels.multiplier, channels.shift))
+    packed = pack_pairs(quads.weight)
+    if packed is None:
+        return None
+    plain = not (_cut_off(graph, op, rounding) and _reach(quads)[1::2].max() < 2**23)
+    return _tiled(graph, op, weight.shape[1], _stream(quads, packed, rounding, plain), plain)
 
 
-def _tiled(graph: g.Graph, op: g.Conv, inputs: int, stream: Array, *, four_bits: bool = False) -> Layer:
+def _gathered(graph: g.Graph, op: g.Conv, weight: Array) -> Array:
+    """Weights [O, K] in the order that the windows are gathered in: see ep_conv_dsp_window.h."""
+    shape = graph.constant(op.inputs[1]).shape
+    rows = weight.reshape(shape[0], shape[1], -1)
+    whole = rows.shape[2] // 4 * 4
+    return np.concatenate([part.reshape(shape[0], -1) for part in (rows[:, :, :whole], rows[:, :, whole:])], axis=1)
+
+
+def _in_quads(channels: Channels) -> Channels:
+    """Channels 0..3, then those up to the last: the first two quads overlap. Fewer than four are filled up."""
+    count = len(channels.bias)
+    order = [*range(4), *range(count % 4 or 4, count)] if count >= 4 else [*range(count), *[-1] * (4 - count)]
+    real = np.asarray(order) >= 0
+    return Channels(
+        np.where(real[:, None], channels.weight[order], 0),
+        np.where(real, channels.bias[order], 0),
+        np.where(real, channels.multiplier[order], 1 << 30),
+        np.where(real, channels.shift[order], 2),
+    )
+
+
+def _reach(channels: Channels) -> Array:
+    """Per channel, a bound of |sum|."""
+    return np.asarray(np.abs(channels.bias) + 128 * np.abs(channels.weight).sum(axis=1))
+
+
+def _cut_off(graph: g.Graph, op: g.Conv, rounding: Rounding) -> bool:
+    """Does it not matter how sums below zero are rounded?"""
+    return rounding == "single" or op.clamp[0] >= graph.tensor(op.output).zero_point
+
+
+def align(size: int) -> int:
+    """In whole words."""
+    return -(-size // 4) * 4
+
+
+def _tiled(graph: g.Graph, op: g.Conv, inputs: int, stream: Array, plain: bool, *, four_bits: bool = False) -> Layer:
     """The layer of a weight stream; inputs: per output, padded to a multiple of four."""
     x, weight, y = graph.tensor(op.inputs[0]), graph.constant(op.inputs[1]), graph.tensor(op.output)
     kind = _gather(op, x.shape[3], weight.shape[1:3])
-    even = -(-y.shape[3] // 2) * 2
-    scratch = 2 * PIXELS * inputs + (inputs + OVERREAD if kind == "bytes" else 0)
-    if y.size // y.shape[3] % PIXELS or even != y.shape[3]:
-        scratch += PIXELS * even  # the last pixels, and odd channels, go by way of scratch
+    scratch = 2 * PIXELS * inputs
+    if y.shape[3] < 4 or kind == "window":
+        scratch += 4 * PIXELS  # outputs of fewer than four channels go by way of scratch
+    if kind == "window":
+        row = weight.shape[2] * weight.shape[3]
+        scratch += align(row) + PIXELS * align(weight.shape[1] * (row % 4))
     fields = {name: value for name, value in portable.conv_fields(graph, op).items() if name not in CHANNEL_ARRAYS}
     fields |= {"four_bit": 1} if four_bits else {}
+    fields |= {"plain": 1} if plain else {}
     arguments = (In(x.name), Out(y.name), Scratch("uint32_t"))
     call = Call(f"ep_conv_dsp_{kind}", f"ep_conv_dsp_{kind}.h", arguments, "ep_conv", fields)
     lead = pixel_lead(first_reads(op, x.shape, y.shape), y.shape[3], PIXELS, reads_before_writes=True)
-    name = f"conv 2x4 smlad, {kind}" + ", 4-bit weights" * four_bits
-    defines = ("EP_FOUR_BIT 1",) if four_bits else ()
+    name = f"conv 4x2 smlad, {kind}" + ", 4-bit weights" * four_bits
+    defines = ("EP_FOUR_BIT 1",) * four_bits + ("EP_PLAIN_SUMS 1",) * plain
     constants = (Constant("weight", "int8_t", stream),)
-    overlaps = {x.name: Overlap(lead)}
-    return Layer(op, (call,), constants, scratch, overlaps, name, defines=defines, overread=kind == "bytes")
+    return Layer(op, (call,), constants, scratch, {x.name: Overlap(lead)}, name, defines=defines)
 
 
 def conv_four_bit(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
     """An ungrouped convolution with weights of -8..7, two in a byte."""
     channels = channels_for(graph, op, rounding)
-    if channels is None or op.groups != 1 or not _sixteenfold_fits(channels):
+    if channels is None or op.groups != 1 or _reach(channels).max(initial=0) >= 2**27:
         return None
-    weight = padded(padded(channels.weight, 4, axis=1), 2)
-    return _tiled(graph, op, weight.shape[1], _stream_four_bit(channels, weight, rounding), four_bits=True)
+    weight = padded(_gathered(graph, op, channels.weight), 4, axis=1)
+    quads = _in_quads(Channels(weight, channels.bias, channels.multiplier, channels.shift))
+    plain = not _cut_off(graph, op, rounding)
+    return _tiled(graph, op, weight.shape[1], _stream_four_bit(quads, rounding, plain), plain, four_bits=True)
 
 
-def _sixteenfold_fits(channels: Channels) -> bool:
-    reach = np.abs(channels.bias) + 128 * np.abs(channels.weight).sum(axis=1)
-    return bool(reach.max(initial=0) < 2**27)
+def _words(values: Array) -> Array:
+    """Integers of up to 32 bits, modulo 2**32, as bytes: [..., n] -> int8 [..., 4 n]."""
+    return np.ascontiguousarray(np.asarray(values).astype(np.int64).astype(np.uint32), "<u4").view("i1")
 
 
-def _stream_four_bit(channels: Channels, weight: Array, rounding: Rounding) -> Array:
-    """What `ep_dsp_channels4` reads, in order: see ep_conv_dsp4.h."""
-    bias, multiplier, shift = (np.asarray(c.values).reshape(-1, 2) for c in channels.constants(2))
-    shift = shift if rounding == "double" else shift - 1
-    # [pairs, 2 channels, blocks of 4 inputs] -> inputs 0 2 | 1 3, each as a b a b
-    blocks = weight.reshape(len(bias), 2, -1, 4)[..., SXTB16_ORDER].reshape(len(bias), 2, -1, 2, 2)
-    halves = blocks.transpose(0, 2, 3, 4, 1).reshape(len(bias), -1, 2, 4) & 15
-    words = (halves[:, :, 0] | halves[:, :, 1] << 4).astype(np.uint8).view("i1").reshape(len(bias), -1)
-    after = np.stack([multiplier[:, 0], shift[:, 0] + 256 * shift[:, 1], multiplier[:, 1]], axis=1)
-    before = np.ascontiguousarray(16 * bias, "<i4").view("i1")
-    return np.concatenate([before, words, np.ascontiguousarray(after, "<i4").view("i1")], axis=1)
+def _shifts(channels: Channels, rounding: Rounding, more: Array) -> Array:
+    """A word per quad with its four right shifts; more: bits that a position's high product has too many."""
+    shift = channels.shift.reshape(-1, 4).astype(np.int64) + more - (rounding == "single") * (more == 0)
+    return np.asarray((shift << [0, 8, 16, 24]).sum(axis=1))
+
+
+def _nibble_words(weight: Array) -> Array:
+    """[4 n channels, K] of -8..7, K a multiple of 4 -> int8 [n, 2 K]: words of two inputs of four channels."""
+    count = len(weight) // 4
+    # [quads, 4 channels, blocks of 4 inputs] -> inputs 0 2 | 1 3, each as a b a b, c d c d
+    blocks = weight.reshape(count, 2, 2, -1, 4)[..., SXTB16_ORDER].reshape(count, 2, 2, -1, 2)
+    halves = blocks.transpose(0, 3, 1, 4, 2).reshape(count, -1, 2, 4) & 15
+    return np.asarray((halves[:, :, 0] | halves[:, :, 1] << 4).astype(np.uint8).view("i1").reshape(count, -1))
+
+
+def _stream_four_bit(quads: Channels, rounding: Rounding, plain: bool) -> Array:
+    """What `ep_dsp_quads4` reads, in order: see ep_conv_dsp4.h."""
+    more = 0 if plain else 3
+    words = _nibble_words(quads.weight)
+    multiplier = quads.multiplier.reshape(-1, 4)
+    after = [multiplier[:, 0], _shifts(quads, rounding, np.full(4, more)), *multiplier.T[1:]]
+    return np.concatenate([_words(16 * quads.bias.reshape(-1, 4)), words, _words(np.stack(after, axis=1))], axis=1)
 
 
 CHANNEL_ARRAYS = ("bias", "multiplier", "shift")  # part of the weight stream
 
 
-def _stream(channels: Channels, packed: Array, rounding: Rounding) -> Array:
-    """What `ep_dsp_channels` reads, in order: per pair bias a, weights, multiplier a, shifts, bias b, multiplier b."""
-    bias, multiplier, shift = (np.asarray(c.values).reshape(-1, 2) for c in channels.constants(2))
-    doubled = 2 if rounding == "double" else 1
-    shift = shift if rounding == "double" else shift - 1
-    after = np.stack(
-        [multiplier[:, 0], shift[:, 0] + 256 * shift[:, 1], doubled * bias[:, 1], multiplier[:, 1]], axis=1
+def _stream(quads: Channels, packed: Array, rounding: Rounding, plain: bool) -> Array:
+    """What `ep_dsp_quads` reads, in order: see ep_conv_dsp.h. packed: int16 [pairs, K]."""
+    bias, multiplier = (values.astype(np.int64).reshape(-1, 4) for values in (quads.bias, quads.multiplier))
+    starts = np.repeat(bias[:, ::2], 2, axis=1)
+    starts[:, 1::2] += 0 if plain else 256 * bias[:, 1::2]
+    # [quads, pair, words] -> pairs side by side
+    words = np.ascontiguousarray(packed.view("<i4").reshape(len(bias), 2, -1).transpose(0, 2, 1))
+    first = multiplier if rounding == "single" else 2 * multiplier - 2**32
+    a, b, c, d = first.T if plain else (first[:, 0], multiplier[:, 1], first[:, 2], multiplier[:, 3])
+    shifts = _shifts(quads, rounding, np.array([0, 0, 0, 0] if plain else [0, 7, 0, 7]))
+    after = [bias[:, 1], a, shifts, b, bias[:, 3], c, d] if plain else [a, shifts, b, c, d]
+    return np.concatenate(
+        [_words(starts), words.view("i1").reshape(len(bias), -1), _words(np.stack(after, axis=1))], axis=1
     )
-    parts = [bias[:, :1].astype("<i4").view("i1"), packed.view("i1"), after.astype("<i4").view("i1")]
-    return np.concatenate(parts, axis=1)
 
 
 def _gather(op: g.Conv, channels: int, kernel: tuple[int, ...]) -> str:
-    if channels % 4 or op.dilation[1] != 1:
-        return "bytes"
-    simple = kernel == (1, 1) and op.stride == (1, 1) and op.pads == (0, 0, 0, 0)
-    return "point" if simple else "image"
+    """Which kernel brings the inputs of a pixel together."""
+    simple = kernel == (1, 1) and op.stride == (1, 1) and op.pads == (0, 0, 0, 0) and channels % 4 == 0
+    return "point" if simple else "window"
 
 
 def dense(graph: g.Graph, op: g.Dense, rounding: Rounding) -> Layer | None:
@@ -177,6 +238,19 @@ def dense(graph: g.Graph, op: g.Dense, rounding: Rounding) -> Layer | None:
     arguments = (In(x.name), Out(y.name))
     call = Call("ep_dense_dsp", "ep_dense_dsp.h", arguments, "ep_dense", portable.dense_fields(graph, op))
     return Layer(op, (call,), constants, kernel="dense 4x1 smlad")
+
+
+def dense_four_bit(graph: g.Graph, op: g.Dense, rounding: Rounding) -> Layer | None:
+    """A matrix times one row, weights of -8..7, two in a byte."""
+    x, weight, y = graph.tensor(op.inputs[0]), graph.constant(op.inputs[1]), graph.tensor(op.output)
+    channels = channels_for(graph, op, rounding)
+    if channels is None or x.size != weight.shape[1] or weight.shape[1] % 4:
+        return None
+    words = _nibble_words(padded(channels.weight, 4))
+    constants = (Constant("weight", "int8_t", words), *channels.constants(4))
+    arguments = (In(x.name), Out(y.name))
+    call = Call("ep_dense_dsp4", "ep_dense_dsp4.h", arguments, "ep_dense", portable.dense_fields(graph, op))
+    return Layer(op, (call,), constants, kernel="dense 4x1 smlad, 4-bit weights")
 
 
 def add(graph: g.Graph, op: g.Arithmetic, rounding: Rounding) -> Layer | None:
@@ -200,13 +274,15 @@ def is_depthwise3x3(graph: g.Graph, op: g.Op) -> bool:
     if not isinstance(op, g.Conv):
         return False
     x, weight, y = graph.tensor(op.inputs[0]), graph.tensor(op.inputs[1]), graph.tensor(op.output)
-    one_to_one = op.groups == x.shape[3] == y.shape[3] and x.shape[3] % 2 == 0
+    one_to_one = op.groups == x.shape[3] == y.shape[3] >= 4
     square = weight.shape[1:3] == (3, 3) and op.dilation == (1, 1) and op.stride in ((1, 1), (2, 2))
-    return one_to_one and square and max(op.pads[:2]) <= 1 and _pitch(graph, op) <= LDRD_REACH // 2
+    return one_to_one and square and max(op.pads[:2]) <= 1 and _pitch(graph, op) <= LDRD_REACH
 
 
-LDRD_REACH = 1020
+LDRD_REACH = 1016
 STRIP_BYTES = 4096
+STRIP_SHARE = 10
+PLANES = 4
 
 
 def _pitch(graph: g.Graph, op: g.Conv) -> int:
@@ -229,29 +305,45 @@ def depthwise(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
     pitch = max(
         _pitch(graph, other) for other in graph.ops if isinstance(other, g.Conv) and is_depthwise3x3(graph, other)
     )
-    strip, rows = _strip(y.shape[1], op.stride[0], pitch)
-    scratch = 2 * rows * pitch + 4 * (y.shape[2] + y.shape[2] % 2)
-    fields = portable.conv_fields(graph, op)
+    strip, rows = _strip(y.shape[1], op.stride[0], pitch, _spare_bytes(graph, x))
+    scratch = (PLANES * rows + op.stride[0]) * pitch  # a second row of outputs that is none reads on behind the planes
+    fields = {name: value for name, value in portable.conv_fields(graph, op).items() if name not in CHANNEL_ARRAYS}
     nested: dict[str, Field] = {f"conv.{name}": value for name, value in fields.items()}
     arguments = (In(x.name), Out(y.name), Scratch("uint32_t"))
     call = Call("ep_depthwise_dsp", "ep_depthwise_dsp.h", arguments, "ep_depthwise", {**nested, "strip": strip})
-    constants = (Constant("weight", "int8_t", channels.weight), *channels.constants(1))
     shrinks = y.shape[1] <= x.shape[1] and y.shape[2] <= x.shape[2]
     overlaps = {x.name: Overlap(0, x.shape[3])} if shrinks else {}
-    return Layer(
-        op,
-        (call,),
-        constants,
-        scratch,
-        overlaps,
-        "depthwise 3x3 smlad",
-        defines=(f"EP_PLANE_PITCH {pitch}", f"EP_PLANE_PITCH_2 {2 * pitch}"),
-    )
+    defines = (f"EP_PLANE_PITCH {pitch}",) + ("EP_PLAIN_PLANES 1",) * (not _cut_off(graph, op, rounding))
+    constants = (Constant("weight", "int8_t", _taps(channels, rounding)),)
+    return Layer(op, (call,), constants, scratch, overlaps, "depthwise 3x3 smlad", defines=defines)
 
 
-def _strip(out_rows: int, stride: int, pitch: int) -> tuple[int, int]:
-    """(output rows per strip, plane rows) so that both planes keep to STRIP_BYTES where there are that many rows."""
+TAP_ORDER = [0, 3, 1, 4, 6, 2, 7, 5]
+
+
+def _taps(channels: Channels, rounding: Rounding) -> Array:
+    """Per channel what `ep_depthwise_rows1` reads: see ep_depthwise_dsp.h."""
+    weight = channels.weight.astype(np.int8)
+    multiplier = channels.multiplier.astype(np.int64)
+    scale = multiplier if rounding == "single" else 2 * multiplier - 2**32
+    shift = (channels.shift - (rounding == "single")).astype(np.int8)
+    numbers = _words(np.stack([channels.bias, scale], axis=1))
+    return np.concatenate([weight[:, TAP_ORDER], numbers, weight[:, 8:], shift[:, None]], axis=1)
+
+
+def _spare_bytes(graph: g.Graph, image: g.Tensor) -> int:
+    """What planes may take: what the arena has left beside this image, at least a share of the largest tensor."""
+    largest = max(t.nbytes for t in graph.tensors.values() if t.data is None)
+    return min(STRIP_BYTES, max(largest - image.nbytes, largest // STRIP_SHARE))
+
+
+def _strip(out_rows: int, stride: int, pitch: int, spare: int) -> tuple[int, int]:
+    """(output rows per strip, plane rows) for planes of `spare` bytes.
+
+    An even number of rows, of which two are made at a time, if there are several strips.
+    """
     keep = 3 - stride
-    strip = max(1, (STRIP_BYTES // (2 * pitch) - keep) // stride)
-    strip = min(out_rows, -(-out_rows // -(-out_rows // strip)))
+    most = max(2, ((spare // pitch - stride) // PLANES - keep) // stride // 2 * 2)
+    strips = -(-out_rows // most)
+    strip = out_rows if strips == 1 else -(-out_rows // strips // 2) * 2
     return strip, strip * stride + keep

@@ -89,8 +89,7 @@ def _buffers(graph: Graph, layers: Sequence[Layer], roots: dict[str, str]) -> li
             last[roots[name]] = step
     for name in graph.outputs:
         last[roots[name]] = len(layers)
-    behind = {roots[layer.op.inputs[0]]: ALIGNMENT for layer in layers if layer.overread}
-    sizes = {name: align(graph.tensor(name).nbytes + behind.get(name, 0)) for name in first}
+    sizes = {name: align(graph.tensor(name).nbytes) for name in first}
     buffers = [Buffer(name, sizes[name], first[name], last[name]) for name in first]
     scratch = [(f"scratch:{layer.op.name}", layer.scratch, step) for step, layer in enumerate(layers) if layer.scratch]
     return buffers + [Buffer(name, align(size), step, step) for name, size, step in scratch]

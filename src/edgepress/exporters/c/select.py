@@ -36,6 +36,8 @@ def _layer(graph: g.Graph, op: g.Op, isa: str, rounding: Rounding, four_bit: boo
 def _four_bit(graph: g.Graph, op: g.Op, isa: str, rounding: Rounding) -> Layer | None:
     """The layer with two weights in a byte, None if its weights need more bits."""
     layer = scalar.packed(graph, op, isa, rounding)
-    if layer is None or isa != "dsp" or not isinstance(op, g.Conv):
+    if layer is None or isa != "dsp":
         return layer
-    return dsp.conv_four_bit(graph, op, rounding) or layer
+    if isinstance(op, g.Conv):
+        return dsp.conv_four_bit(graph, op, rounding) or layer
+    return (dsp.dense_four_bit(graph, op, rounding) if isinstance(op, g.Dense) else None) or layer

@@ -2,13 +2,14 @@
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import ByteSize, Field, PositiveFloat, PositiveInt, model_validator
 
-from edgepress.analysis.pruning_terms import WEIGHT_CRITERIA, Allocation, Criterion
+from edgepress.analysis.pruning_terms import WEIGHT_CRITERIA, Allocation, Attention, Criterion
 from edgepress.recipe.section import Section, problem
 from edgepress.recipe.steps.step import Need, StepConfig
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+Amount = Annotated[ByteSize, Field(gt=0)]
 
 
 class Reduce(Section):
@@ -43,6 +44,33 @@ class Reduce(Section):
         return self
 
 
+class DeviceBudget(Section):
+    """What the network may need on the first target, a microcontroller, as generated C of int8; all of them are met.
+
+    Amounts are numbers, or such as `64 kB`, `32 KiB`, `1.5M`.
+
+    Attributes:
+        flash: code and constants, bytes. arena: working memory, bytes. instructions: executed per inference.
+    """
+
+    flash: Amount | None = None
+    arena: Amount | None = None
+    instructions: Amount | None = None
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Figure of the target -> limit."""
+        given = {"flash_bytes": self.flash, "arena_bytes": self.arena, "instructions": self.instructions}
+        return {figure: int(limit) for figure, limit in given.items() if limit is not None}
+
+    @model_validator(mode="after")
+    def _something_to_keep(self) -> "DeviceBudget":
+        if not self.limits:
+            expected, fix = ", ".join(type(self).model_fields), "e.g. budget: {flash: 64 kB}"
+            raise problem("prune.budget is empty", found="no limit", expected=expected, fix=fix)
+        return self
+
+
 class Learn(Section):
     """Training before the cut that drives whole channels to zero (group lasso).
 
@@ -60,9 +88,11 @@ class Prune(StepConfig):
     """Structured pruning over coupled channel groups.
 
     Attributes:
+        reduce, budget: how much goes; one of them, or both.
         criterion: how the importance of a channel is scored; see docs/pruning.md for the papers.
         allocation: `global` ranks all channels together, `uniform` takes the same share of each group, `sensitivity`
             weighs by the measured loss of each group.
+        attention: attention loses whole `heads`, or `width`: the same share of every head of a layer.
         round_to: kept channels are a multiple of this; the target's alignment without it.
         minimum: channels each group keeps at least. ignore: regular expressions of node or tensor names left whole.
         reconstruct: re-fit the weights behind the cut by least squares on calibration activations.
@@ -74,8 +104,10 @@ class Prune(StepConfig):
 
     kind: ClassVar[str] = "prune"
     criterion: Criterion = "surgeon"
-    reduce: Reduce
+    reduce: Reduce | None = None
+    budget: DeviceBudget | None = None
     allocation: Allocation = "global"
+    attention: Attention = "heads"
     round_to: PositiveInt | None = None
     minimum: PositiveInt = 1
     ignore: tuple[str, ...] = ()
@@ -84,6 +116,19 @@ class Prune(StepConfig):
     iterations: PositiveInt = 1
     samples: PositiveInt | None = None
     learn: Learn | None = None
+
+    @model_validator(mode="after")
+    def _an_aim(self) -> "Prune":
+        if self.reduce is None and self.budget is None:
+            fix = "e.g. reduce: {macs: 0.5}, or budget: {flash: 64 kB} for a microcontroller"
+            raise problem(
+                "prune has no aim", found="neither reduce nor budget", expected="one of them, or both", fix=fix
+            )
+        if self.budget and (self.iterations > 1 or (self.reduce and self.reduce.latency)):
+            found = "iterations" if self.iterations > 1 else "reduce.latency"
+            raise problem("prune.budget stands alone", at="budget", found=f"{found} beside it",
+                          expected="one iteration, no share of latency", fix=f"leave {found} out")  # fmt: skip
+        return self
 
     def needs(self) -> frozenset[Need]:
         looks = self.allocation == "sensitivity" or self.reconstruct or self.reestimate or self.learn is not None

@@ -13,7 +13,9 @@
 typedef uint64_t qemu_plugin_id_t;
 struct qemu_plugin_tb;
 struct qemu_plugin_insn;
-struct qemu_info_t;
+struct qemu_info_t {
+    const char *target_name; /* and more, not needed here */
+};
 typedef void (*tb_trans_cb)(qemu_plugin_id_t, struct qemu_plugin_tb *);
 typedef void (*exec_cb)(unsigned, void *);
 typedef void (*exit_cb)(qemu_plugin_id_t, void *);
@@ -24,6 +26,8 @@ size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
 uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *, size_t);
 size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *);
+uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *);
+const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *);
 
 EXPORT int qemu_plugin_version = 1;
 
@@ -38,7 +42,7 @@ typedef struct block {
 } block;
 
 static uint64_t layers[MAX_LAYERS], start_at, stop_at, follows;
-static int layer_count, current = -1, active, runs = 1;
+static int layer_count, current = -1, active, runs = 1, thumb;
 static block *blocks, *last;
 static char out_path[4096];
 
@@ -63,12 +67,22 @@ static void executed(unsigned cpu, void *data) {
     follows = b->address + b->size;
 }
 
+/* At the end of a page qemu looks at the next half-word and counts it as part of the instruction before, so sizes cannot
+ * be added up: the last instruction's own encoding tells where a block of Thumb code ends. */
+static uint32_t size_of(struct qemu_plugin_tb *tb) {
+    struct qemu_plugin_insn *end = qemu_plugin_tb_get_insn(tb, qemu_plugin_tb_n_insns(tb) - 1);
+    uint32_t size = (uint32_t)qemu_plugin_insn_size(end);
+    uint16_t half;
+    memcpy(&half, qemu_plugin_insn_data(end), sizeof half);
+    if (thumb) size = half >> 11 >= 0x1d ? 4 : 2;
+    return (uint32_t)(qemu_plugin_insn_vaddr(end) - qemu_plugin_tb_vaddr(tb)) + size;
+}
+
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
     block *b = calloc(1, sizeof *b);
     (void)id;
     b->address = qemu_plugin_tb_vaddr(tb);
-    for (size_t i = 0; i < qemu_plugin_tb_n_insns(tb); i++)
-        b->size += (uint32_t)qemu_plugin_insn_size(qemu_plugin_tb_get_insn(tb, i));
+    b->size = size_of(tb);
     b->layer = -1;
     for (int i = 0; i < layer_count; i++)
         if (layers[i] == b->address) b->layer = i;
@@ -92,7 +106,7 @@ static void finished(qemu_plugin_id_t id, void *data) {
 }
 
 EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info_t *info, int argc, char **argv) {
-    (void)info;
+    thumb = !strcmp(info->target_name, "arm");
     for (int i = 0; i < argc; i++) {
         char *value = strchr(argv[i], '=');
         if (!value) return -1;

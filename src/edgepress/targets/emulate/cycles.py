@@ -46,9 +46,8 @@ def costs(image: Image, blocks: Iterable[Block], riscv: bool) -> dict[str, Cost]
     @cache
     def of(address: int, size: int) -> Cost:
         base = max(b for b in segments if b <= address)
-        # Two bytes more: qemu leaves off half of a wide instruction that crosses a page at a block's end.
-        code = segments[base][address - base : address - base + size + 2]
-        return _riscv(code[:size]) if riscv else _thumb(code, size)
+        code = segments[base][address - base : address - base + size]
+        return _riscv(code) if riscv else _thumb(code)
 
     total: dict[str, Cost] = {}
     for block in blocks:
@@ -67,11 +66,11 @@ def _riscv(code: bytes) -> Cost:
     return Cost(count)
 
 
-def _thumb(code: bytes, size: int) -> Cost:
+def _thumb(code: bytes) -> Cost:
     halves = struct.unpack(f"<{len(code) // 2}H", code)
     at = count = cycles = 0
     after_memory = False
-    while at < size // 2:
+    while at < len(halves):
         wide = halves[at] >> 11 in WIDE
         taken, after_memory = (
             _wide(halves[at], halves[at + 1], after_memory) if wide else _narrow(halves[at], after_memory)

@@ -15,6 +15,7 @@
 #define EP_KERNEL static __attribute__((noinline, unused))
 #endif
 #define EP_INLINE static inline __attribute__((always_inline))
+#define EP_NAKED __attribute__((unused)) /* parameters of functions that are all assembly */
 
 /* round(x * multiplier / 2^31), half up */
 EP_INLINE int32_t ep_high_product(int32_t x, int32_t multiplier) {
@@ -55,6 +56,9 @@ typedef struct {
     int32_t in_zero, out_zero, low, high;
 #ifdef EP_FOUR_BIT
     int32_t four_bit; /* two weights in a byte */
+#endif
+#ifdef EP_PLAIN_SUMS
+    int32_t plain; /* see ep_conv_dsp.h */
 #endif
 } ep_conv;
 

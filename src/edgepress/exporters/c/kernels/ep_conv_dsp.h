@@ -1,173 +1,157 @@
-/* Convolution on DSP cores: tiles of two output channels x four pixels.
+/* Convolution on DSP cores: tiles of four output channels x two pixels.
  *
- * Four pixels' windows are widened to int16 in scratch, laid out so that one pair of inputs of all four pixels lies
- * in 16 bytes (`columns`). A weight word holds two inputs of channels a and b: as int16 halves it reads 256 b + a, and
- * SXTB16 gives a alone. So SMLAD with the raw word sums t = 256 b.x + a.x, SMLAD with the widened one s = a.x, and
- * b.x = (t - s) / 256 exactly, modulo 2^32: the second widening is saved. The exporter checks that |b.x| < 2^23 and
- * that 256 b + a fits int16.
+ * Two pixels' windows are widened to int16 in scratch, a pair of inputs of each in turn (`columns`). A weight word holds
+ * two inputs of channels a and b: as int16 halves it reads 256 b + a, and SXTB16 gives a alone. So SMLAD with the raw
+ * word sums t = 256 b.x + a.x, SMLAD with the widened one s = a.x, and 256 b.x = t - s exactly, modulo 2^32: the second
+ * widening is saved. The exporter checks that |b.x| < 2^23 and that 256 b + a fits int16.
  *
- * ep_conv.weight is one stream, per channel pair: bias a | weight words | multiplier a, shift a + 256 shift b, bias b,
- * multiplier b. Within four inputs the order is 0 2 1 3 (what SXTB16 gives). Channels are padded to an even number;
- * a bias is doubled where EP_SINGLE_ROUNDING is not set for b, and shifts are one less where it is (ep_dsp_base.h). */
+ * ep_conv.weight is one stream. Per channel quad a b c d: where s and t start | weight words ab cd of two inputs, inputs
+ * in the order 0 2 1 3 of four (what SXTB16 gives) | multipliers and shifts. The last quad ends with the last channel:
+ * where channels are no multiple of four, the first two quads overlap (and fewer than four are filled up with zeros).
+ *
+ * The end is quick (ep_quads.h) if t can start with 256 bias b, so that t - s is 256 times the sum of b, |sum| < 2^23;
+ * else plain, bias b added in full.
+ * A first multiplier is 2 m - 2^32, so that SMMLAR(x, it, x) is round(x m / 2^31), rounding twice. */
 #ifndef EP_CONV_DSP_H
 #define EP_CONV_DSP_H
 
-#include "ep_dsp_base.h"
-#include "ep_tile.h"
+#include "ep_quads.h"
 
-/* Two inputs: r0 weights, r1 columns, r2 raw word, r3 widened, r4 r5 inputs, r6-r9 sums s, r10-r12 lr sums t.
- * Three single loads in a row take 4 cycles, a load and LDRD 5. */
+#define EP_STEPS 16 /* of a round */
+#define EP_STEP_BYTES 56
+
+/* Two inputs: r0 weights, r1 columns, r2 r3 raw words, r4 r5 inputs, sums r6 r7 a, r8 r9 ab, r10 r11 c, r12 lr cd.
+ * Four single loads in a row take 5 cycles, two LDRD 6. */
 #define EP_STEP \
     "ldr r2, [r0], #4\n\t" \
+    "ldr r3, [r0], #4\n\t" \
     "ldr r4, [r1], #4\n\t" \
     "ldr r5, [r1], #4\n\t" \
-    "sxtb16 r3, r2\n\t" \
-    "smlad r6, r3, r4, r6\n\t" \
-    "smlad r10, r2, r4, r10\n\t" \
-    "smlad r7, r3, r5, r7\n\t" \
-    "smlad r11, r2, r5, r11\n\t" \
-    "ldrd r4, r5, [r1], #8\n\t" \
-    "smlad r8, r3, r4, r8\n\t" \
-    "smlad r12, r2, r4, r12\n\t" \
-    "smlad r9, r3, r5, r9\n\t" \
-    "smlad lr, r2, r5, lr\n\t"
+    "smlad r8, r2, r4, r8\n\t" \
+    "smlad r9, r2, r5, r9\n\t" \
+    "smlad r12, r3, r4, r12\n\t" \
+    "smlad lr, r3, r5, lr\n\t" \
+    "sxtb16 r2, r2\n\t" \
+    "sxtb16 r3, r3\n\t" \
+    "smlad r6, r2, r4, r6\n\t" \
+    "smlad r7, r2, r5, r7\n\t" \
+    "smlad r10, r3, r4, r10\n\t" \
+    "smlad r11, r3, r5, r11\n\t"
 
-/* Channel a: r2 multiplier, r3 shift; channel b: r5 multiplier, r4 bias; r1 zero point. */
-#ifdef EP_SINGLE_ROUNDING
-#define EP_B_SHIFT 8
-#define EP_A(X) EP_SCALE(X, "r2")
-#define EP_B(X) "add " X ", r4, " X ", asr #8\n\t" EP_SCALE(X, "r5")
-#else
-#define EP_B_SHIFT 7
-#define EP_A(X) "lsl " X ", " X ", #1\n\t" EP_SCALE(X, "r2")
-#define EP_B(X) "add " X ", r4, " X ", asr #7\n\t" EP_SCALE(X, "r5")
-#endif
-
-/* All channels of four pixels: out[pixel * step + channel]. No prologue of the compiler's: it needs every register.
- * stack ep_dsp_channels 64: 0 columns, 4 out, 8 pairs left, 12 end of this pair's weights, 16 weight bytes, 20 step, 24 zero point. */
-static __attribute__((naked, noinline, unused)) void ep_dsp_channels(
-    const int8_t *stream EP_NAKED, const uint32_t *columns EP_NAKED, int8_t *out EP_NAKED, const ep_tile *tile EP_NAKED) {
+/* Channel quads of two pixels: out[pixel * step + channel]; returns the rest of the stream. No prologue of the
+ * compiler's: it needs every register. */
+static __attribute__((naked, noinline, unused)) const int8_t *ep_dsp_quads(
+    const int8_t *stream EP_NAKED, const uint32_t *columns EP_NAKED, int8_t *out EP_NAKED, const ep_quads *tile EP_NAKED) {
     __asm__ volatile(
-        "push {r4-r11, lr}\n\t"
-        "sub sp, sp, #28\n\t"
-        "ldm r3, {r4, r5, r6, r7}\n\t"
-        "strd r1, r2, [sp]\n\t"
-        "str r6, [sp, #8]\n\t"
-        "strd r4, r5, [sp, #16]\n\t"
-        "str r7, [sp, #24]\n"
-        "3:\n\t" /* a channel pair */
-        "ldr r6, [r0], #4\n\t"
-        "ldr r2, [sp, #16]\n\t"
-        "ldr r1, [sp]\n\t"
-        "mov r7, r6\n\t"
-        "add r3, r0, r2\n\t"
-        "mov r8, r6\n\t"
-        "str r3, [sp, #12]\n\t"
-        "mov r9, r6\n\t"
-        "mov r10, r6\n\t"
-        "mov r11, r6\n\t"
-        "mov r12, r6\n\t"
-        "mov lr, r6\n\t"
-        "lsls r2, r2, #28\n\t" /* an odd number of half rounds: start in the middle */
-        "bmi 2f\n"
-        "1:\n\t" EP_STEP EP_STEP
-        "2:\n\t" EP_STEP EP_STEP
-        "ldr r2, [sp, #12]\n\t"
-        "cmp r0, r2\n\t"
-        "bne 1b\n\t"
-        "ldm r0!, {r2, r3, r4, r5}\n\t"
-        "sub r10, r10, r6\n\t"
-        "sub r11, r11, r7\n\t"
-        "sub r12, r12, r8\n\t"
-        "sub lr, lr, r9\n\t"
-        "ldr r1, [sp, #24]\n\t"
-        EP_A("r6") EP_A("r7") EP_A("r8") EP_A("r9")
-        "lsr r3, r3, #8\n\t"
-        EP_B("r10") EP_B("r11") EP_B("r12") EP_B("lr")
-        EP_TILE_STORE("20"));
+        EP_QUADS_BEGIN
+        EP_4_TIMES(EP_4_TIMES(EP_STEP))
+        EP_QUADS_ROUND
+        EP_IF_PLAIN("ldr r3, [sp, #20]\n\t")
+        "sub r8, r8, r6\n\t"
+        "sub r9, r9, r7\n\t"
+        "sub r12, r12, r10\n\t"
+        "sub lr, lr, r11\n\t"
+        EP_IF_PLAIN("cmp r3, #0\n\tbne.w 2f\n\t")
+        "mov r1, #64\n\t"
+        "ldm r0!, {r2, r3, r5}\n\t"
+        EP_QUICK_A("r6", "r2") EP_QUICK_A("r7", "r2") EP_NEXT_SHIFT
+        EP_QUICK_B("r8", "r5") EP_QUICK_B("r9", "r5") EP_NEXT_SHIFT
+        "ldm r0!, {r2, r5}\n\t"
+        EP_QUICK_A("r10", "r2") EP_QUICK_A("r11", "r2") EP_NEXT_SHIFT
+        EP_QUICK_B("r12", "r5") EP_QUICK_B("lr", "r5")
+        EP_IF_PLAIN(
+            "b 5f\n"
+            "2:\n\t"
+            "ldm r0!, {r1, r2, r3, r5}\n\t"
+            EP_PLAIN("r6", "r2") EP_PLAIN("r7", "r2") EP_NEXT_SHIFT
+            EP_PLAIN_B("r8", "r5") EP_PLAIN_B("r9", "r5") EP_NEXT_SHIFT
+            "ldm r0!, {r1, r2, r5}\n\t"
+            EP_PLAIN("r10", "r2") EP_PLAIN("r11", "r2") EP_NEXT_SHIFT
+            EP_PLAIN_B("r12", "r5") EP_PLAIN_B("lr", "r5"))
+        EP_QUADS_END);
 }
 
-/* `words` times four inputs into one pixel's place of the columns; returns the next place */
+/* `words` times four inputs of one pixel into its place of the columns; returns the next place */
 EP_INLINE uint32_t *ep_dsp_widen(uint32_t *to, const int8_t *from, int32_t words) {
-    if (words & 1) {
+    for (; words > 0; words--, from += 4, to += 4) {
         const uint32_t v = ep_load32(from);
         to[0] = ep_sxtb16(v);
-        to[4] = ep_sxtb16_odd(v);
-        to += 8;
-        from += 4;
-    }
-    for (words >>= 1; words > 0; words--) {
-        const uint32_t u = ep_load32(from), v = ep_load32(from + 4);
-        to[0] = ep_sxtb16(u);
-        to[4] = ep_sxtb16_odd(u);
-        to[8] = ep_sxtb16(v);
-        to[12] = ep_sxtb16_odd(v);
-        to += 16;
-        from += 8;
+        to[2] = ep_sxtb16_odd(v);
     }
     return to;
 }
 
-EP_INLINE uint32_t *ep_dsp_fill(uint32_t *to, uint32_t pair, int32_t words) {
-    for (; words > 0; words--) {
-        to[0] = pair;
-        to[4] = pair;
-        to += 8;
-    }
+/* Four inputs of both pixels */
+#define EP_WIDEN \
+    "ldr r5, [%[first]], #4\n\t" \
+    "ldr r6, [%[second]], #4\n\t" \
+    "sxtb16 r3, r5\n\t" \
+    "sxtb16 r4, r6\n\t" \
+    "sxtb16 r5, r5, ror #8\n\t" \
+    "sxtb16 r6, r6, ror #8\n\t" \
+    "stm %[to]!, {r3, r4, r5, r6}\n\t"
+
+EP_INLINE uint32_t *ep_dsp_widen_both(uint32_t *to, const int8_t *first, const int8_t *second, int32_t words) {
+    __asm__ volatile("lsrs %[words], %[words], #1\n\t"
+                     "bcc 1f\n\t" EP_WIDEN
+                     "1:\n\t"
+                     "beq 3f\n"
+                     "2:\n\t" EP_WIDEN EP_WIDEN
+                     "subs %[words], %[words], #1\n\t"
+                     "bne 2b\n"
+                     "3:"
+                     : [to] "+r"(to), [first] "+r"(first), [second] "+r"(second), [words] "+r"(words)
+                     :
+                     : "r3", "r4", "r5", "r6", "cc", "memory");
     return to;
 }
 
-EP_INLINE uint32_t ep_dsp_zero_pair(const ep_conv *p) { return (uint32_t)(p->in_zero & 0xffff) * 0x10001u; }
+#include "ep_conv_dsp4.h"
 
 #ifdef EP_FOUR_BIT
-#include "ep_conv_dsp4.h"
 #define EP_IS_FOUR_BIT(p) ((p)->four_bit)
 #else
-#define EP_IS_FOUR_BIT(p) 0
-#define ep_dsp_channels4 ep_dsp_channels
+#define EP_IS_FOUR_BIT(p) ((void)(p), 0)
 #endif
 
-EP_INLINE ep_tile ep_dsp_tile(const ep_conv *p, int32_t words) {
-    const int32_t pairs = (p->out_c + 1) >> 1;
-    const ep_tile tile = {(EP_IS_FOUR_BIT(p) ? 4 : 8) * words, 2 * pairs, pairs, p->out_zero};
+EP_INLINE ep_quads ep_dsp_tile(const ep_conv *p, int32_t words) {
+    const int32_t small = EP_IS_FOUR_BIT(p), steps = small ? EP_STEPS4 : EP_STEPS, size = small ? EP_STEP_BYTES4 : EP_STEP_BYTES;
+    const int32_t step = p->out_c < 4 ? 4 : p->out_c;
+    const ep_quads tile = {step, (p->out_c + 3) >> 2, p->out_zero, EP_IS_PLAIN(p), 16 * words, (-2 * words & (steps - 1)) * size};
     return tile;
 }
 
-/* All channels of one pixel that is left over: a tile would compute four. */
-static __attribute__((noinline, unused)) void ep_dsp_pixel(const ep_conv *p, const ep_tile *tile, const uint32_t *columns, int8_t *out) {
-    const int8_t *w = p->weight;
-    for (int32_t c = 0; c < p->out_c; c += 2, w += 16) {
-        int32_t s = (int32_t)ep_load32(w), t = s;
-        const uint32_t *x = columns;
-        w += 4;
-        for (const int8_t *end = w + tile->weight_bytes; w != end; w += 8, x += 8) {
-            const uint32_t u = ep_load32(w), v = ep_load32(w + 4);
-            s = ep_smlad(ep_sxtb16(u), x[0], s);
-            t = ep_smlad(u, x[0], t);
-            s = ep_smlad(ep_sxtb16(v), x[4], s);
-            t = ep_smlad(v, x[4], t);
-        }
-        int32_t after[4]; /* multiplier a, shifts, bias b, multiplier b */
-        __builtin_memcpy(after, w, 16);
-        out[c] = (int8_t)ep_dsp_rescale(EP_DSP_DOUBLED(s), after[0], after[1] & 255, p->out_zero);
-        const int32_t b = after[2] + ((int32_t)((uint32_t)t - (uint32_t)s) >> EP_B_SHIFT);
-        if (c + 1 < p->out_c) out[c + 1] = (int8_t)ep_dsp_rescale(b, after[3], after[1] >> 8, p->out_zero);
+EP_INLINE const int8_t *ep_dsp_run(const ep_conv *p, const int8_t *stream, const uint32_t *columns, int8_t *out, const ep_quads *tile) {
+    return EP_IS_FOUR_BIT(p) ? ep_dsp_quads4(stream, columns, out, tile) : ep_dsp_quads(stream, columns, out, tile);
+}
+
+/* Channels that are no multiple of four. `spare`: eight bytes, where there are fewer than four. */
+static __attribute__((noinline, unused)) void ep_dsp_uneven(const ep_conv *p, const ep_quads *tile, const uint32_t *columns, int8_t *out, int8_t *spare) {
+    const int8_t *stream = p->weight;
+    ep_quads part = *tile;
+    if (p->out_c > 4) { /* the first quad overlaps the next */
+        part.quads = 1;
+        stream = ep_dsp_run(p, stream, columns, out, &part);
+        part.quads = tile->quads - 1;
+        ep_dsp_run(p, stream, columns, out + (p->out_c & 3), &part);
+        return;
+    }
+    ep_dsp_run(p, stream, columns, spare, &part);
+    for (int32_t c = 0; c < p->out_c; c++) {
+        out[c] = spare[c];
+        if (part.step) out[p->out_c + c] = spare[4 + c];
     }
 }
 
-/* One group of pixels: whole groups go straight out; the last few by way of scratch. */
-EP_INLINE void ep_dsp_finish(const ep_conv *p, const ep_tile *tile, const uint32_t *columns, int8_t *out, int32_t count, int8_t *spare) {
-    const int32_t direct = count == 4 && tile->step == p->out_c;
-    int8_t *to = direct ? out : spare;
-    if (count == 1 && !EP_IS_FOUR_BIT(p)) {
-        ep_dsp_pixel(p, tile, columns, out);
-        ep_dsp_clamp(out, p->out_c, p->low, p->high);
-        return;
-    }
-    if (EP_IS_FOUR_BIT(p)) ep_dsp_channels4(p->weight, columns, to, tile);
-    else ep_dsp_channels(p->weight, columns, to, tile);
-    if (!direct) ep_tile_copy(p, spare, tile->step, count, out);
-    ep_dsp_clamp(out, count * p->out_c, p->low, p->high);
+/* All channels of two pixels; of one, if tile.step is 0 */
+EP_INLINE void ep_dsp_finish(const ep_conv *p, const ep_quads *tile, const uint32_t *columns, int8_t *out, int8_t *spare) {
+    if (p->out_c & 3) ep_dsp_uneven(p, tile, columns, out, spare);
+    else ep_dsp_run(p, p->weight, columns, out, tile);
+}
+
+/* A convolution's narrower range */
+EP_INLINE void ep_dsp_limit(const ep_conv *p, int8_t *out) {
+    ep_dsp_clamp(out, p->out_h * p->out_w * p->out_c, p->low, p->high);
 }
 
 #endif

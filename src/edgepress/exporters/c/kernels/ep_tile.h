@@ -4,8 +4,6 @@
 
 #include "ep_base.h"
 
-#define EP_NAKED __attribute__((unused)) /* parameters of functions that are all assembly */
-
 typedef struct {
     int32_t weight_bytes, /* per channel pair */
         step,             /* from one pixel's outputs to the next's */

@@ -1,0 +1,26 @@
+"""Samples of example inputs: the batch is not always the first axis, and some inputs have none (states, a rate)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from edgepress.ir import Program
+
+
+def first_samples(program: Program, inputs: Sequence[Tensor], count: int) -> list[Tensor]:
+    """The first `count` samples of a batch, repeated from the start where there are fewer.
+
+    Inputs are cut along the free size that the first free axis of all has; others are left as they are.
+    """
+    shapes = [node.meta["val"].shape for node in program.user_inputs()]
+    free = next((str(size) for shape in shapes for size in shape if not isinstance(size, int)), None)
+    found = []
+    for value, shape in zip(inputs, shapes, strict=True):
+        axis = next((i for i, size in enumerate(shape) if str(size) == free), None)
+        found.append(value if axis is None else _taken(value, axis, count))
+    return found
+
+
+def _taken(value: Tensor, axis: int, count: int) -> Tensor:
+    return value.index_select(axis, torch.arange(count) % value.shape[axis])

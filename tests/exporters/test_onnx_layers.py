@@ -1,0 +1,94 @@
+"""Layers of `exporters.onnx_layers`: our own translation computes in onnxruntime what PyTorch does."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgepress.exporters.onnx import export_onnx
+from edgepress.ir import capture
+
+
+class Call(nn.Module):
+    """Any function of one tensor."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+CASES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
+    "glu": (nn.GLU(1), (6, 4)),
+    "selu": (nn.SELU(), (5,)),
+    "celu": (nn.CELU(0.7), (5,)),
+    "hard shrink": (nn.Hardshrink(0.3), (9,)),
+    "soft shrink": (nn.Softshrink(0.3), (9,)),
+    "threshold": (nn.Threshold(0.1, 2.0), (9,)),
+    "log sigmoid": (nn.LogSigmoid(), (9,)),
+    "clamp from below": (Call(lambda x: x.clamp(min=0.5)), (9,)),
+    "clamp from above": (Call(lambda x: x.clamp(max=0.5)), (9,)),
+    "log1p": (Call(lambda x: torch.log1p(x.abs())), (9,)),
+    "expm1": (Call(torch.expm1), (9,)),
+    "floor division": (Call(lambda x: x // 0.4), (9,)),
+    "remainder": (Call(lambda x: x % 0.4), (9,)),
+    "remainder by tensors": (Call(lambda x: x % (x.abs() + 0.3)), (9,)),
+    "addcmul": (Call(lambda x: torch.addcmul(x, x, x, value=0.3)), (9,)),
+    "einsum": (Call(lambda x: torch.einsum("bij,bkj->bik", x, x)), (4, 5)),
+    "any": (Call(lambda x: (x > 1).any(-1).float()), (9,)),
+    "variance": (Call(lambda x: x.var(-1)), (4, 5)),
+    "biased variance": (Call(lambda x: x.var((1, 2), correction=0, keepdim=True)), (4, 5)),
+    "deviation": (Call(lambda x: x.std(1, keepdim=True)), (4, 5)),
+    "pooling volumes": (nn.MaxPool3d(2), (3, 4, 4, 4)),
+    "transposed volumes": (nn.ConvTranspose3d(3, 4, 3, stride=2), (3, 4, 4, 4)),
+    "global average of sequences": (nn.AdaptiveAvgPool1d(1), (3, 8)),
+    "average of parts of sequences": (nn.AdaptiveAvgPool1d(4), (3, 8)),
+    "average of volumes": (nn.AdaptiveAvgPool3d(1), (3, 4, 4, 4)),
+    "average over height alone": (nn.AdaptiveAvgPool2d((1, None)), (3, 4, 6)),
+    "channel shuffle": (nn.ChannelShuffle(2), (4, 3, 3)),
+    "pixel unshuffle": (nn.PixelUnshuffle(2), (3, 4, 6)),
+    "roll": (Call(lambda x: x.roll((1, -2), (1, 2))), (4, 5)),
+    "lower triangle": (Call(lambda x: x.tril()), (5, 5)),
+    "upper triangle": (Call(lambda x: x.triu(1)), (5, 5)),
+    "repeated elements": (Call(lambda x: x.repeat_interleave(2, -1)), (4, 5)),
+    "swapped axes": (Call(lambda x: x.swapaxes(1, 2)), (4, 5)),
+    "expand as": (Call(lambda x: F.normalize(x, dim=-1)), (4, 5)),
+    "nearest, sequences": (nn.Upsample(scale_factor=3), (3, 6)),
+    "nearest, images": (nn.Upsample(size=(7, 9)), (3, 3, 4)),
+    "nearest, volumes": (nn.Upsample(scale_factor=2), (2, 3, 3, 3)),
+    "linear": (nn.Upsample(scale_factor=2, mode="linear"), (3, 6)),
+    "bilinear": (nn.Upsample(scale_factor=2, mode="bilinear"), (3, 4, 5)),
+    "bilinear by one and a half": (nn.Upsample(scale_factor=1.5, mode="bilinear"), (3, 4, 6)),
+    "bilinear, corners aligned": (nn.Upsample(size=(7, 7), mode="bilinear", align_corners=True), (3, 4, 4)),
+    "bicubic": (nn.Upsample(scale_factor=2, mode="bicubic"), (3, 4, 5)),
+    "trilinear": (nn.Upsample(scale_factor=2, mode="trilinear"), (2, 3, 4, 3)),
+}
+
+
+def answers(path: Path, x: Tensor) -> np.ndarray:
+    return ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"x": x.numpy()})[0]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_layer_computes_the_same(name: str, tmp_path: Path) -> None:
+    layer, shape = CASES[name]
+    program = capture(layer, [torch.randn(2, *shape)], input_names=["x"], output_names=["y"])
+    artifact = export_onnx(program, tmp_path / "m.onnx")
+    assert artifact.manifest["exporter"] == "edgepress"
+    x = torch.randn(3, *shape)
+    np.testing.assert_allclose(answers(artifact.path, x), program(x).detach(), rtol=1e-4, atol=1e-4)
+
+
+def test_what_falls_to_torch_keeps_the_opset(tmp_path: Path) -> None:
+    program = capture(nn.Unfold(2), [torch.randn(2, 3, 4, 4)], input_names=["x"])
+    export_onnx(program, tmp_path / "m.onnx", opset=21)
+    versions = {one.domain: one.version for one in onnx.load(tmp_path / "m.onnx").opset_import}
+    assert versions[""] == 21
