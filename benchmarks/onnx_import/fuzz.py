@@ -29,11 +29,7 @@ from onnx import helper, numpy_helper
 from safetensors.torch import save_file
 
 from edgepress.errors import UserError
-from edgepress.importers.onnx.convert import Options, bind, choose_inputs
-from edgepress.importers.onnx.fold import fold
-from edgepress.importers.onnx.layers import recognise_layers
-from edgepress.importers.onnx.lower import lower
-from edgepress.importers.onnx.read import read_model
+from edgepress.importers.onnx.convert import Options, choose_inputs, read_network
 from edgepress.importers.onnx.table import claimed
 from edgepress.importers.weights import read_weights
 from edgepress.ir.serde import load_archive
@@ -53,8 +49,7 @@ class TooSlowError(Exception):
 
 def import_onnx(path: Path) -> None:
     """Everything the importer does up to a run on shapes; exporting adds nothing that reads the file."""
-    network = recognise_layers(fold(bind(lower(read_model(path)), {})))
-    choose_inputs(network, Options())
+    choose_inputs(read_network(path, Options()), Options())
 
 
 def seeds(folder: Path) -> list[tuple[str, Attempt, bytes]]:

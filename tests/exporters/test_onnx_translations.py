@@ -60,6 +60,7 @@ IMAGE: dict[str, Function] = {
     "group norm": lambda x: F.group_norm(x, 3, torch.arange(3.0), torch.arange(3.0)),
     "group norm alone": lambda x: F.group_norm(x, 1),
     "rms norm": lambda x: (F.rms_norm(x, (8, 6), torch.ones(8, 6) * 2, 1e-3), F.rms_norm(x, (6,))),
+    "16 bits without a sign": lambda x: (x.abs() * 100).to(torch.uint16).to(torch.float32),
     "a turned matrix": lambda x: x[:, 0, 0].t(),
     "two numbers to choose from": lambda x: torch.where(x > 0, 0.0, -10.0) + x,
     "a grid measured while running": lambda x: torch.ops.edgepress.dynamic_quantize(x) * 2,

@@ -1,6 +1,9 @@
 """Encoders and decoders of transformers, built from a configuration, saved to a folder, imported from there."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,3 +111,35 @@ def test_inputs_the_network_does_not_take(tmp_path: Path) -> None:
         from_huggingface(str(tmp_path), [InputSpec("pixels", (8,), "int64")])
     with pytest.raises(UserError, match="too many inputs"):
         from_huggingface(str(tmp_path), [TOKENS] * 4)
+
+
+# -- the hub, which no test reaches ------------------------------------------------------------------------------------
+
+ID, REVISION = "someone/tiny-bert", "0" * 40
+READ = f"from edgepress.importers.huggingface import from_huggingface; print(from_huggingface({ID!r}).input_names)"
+
+
+def offline(home: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """The command with an empty or prepared cache and no hub: the library reads both from the environment."""
+    environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    return subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_an_id_that_cannot_be_fetched_is_a_wrong_model(tmp_path: Path) -> None:
+    model = {"huggingface": ID, "inputs": {"input_ids": {"shape": [8], "dtype": "int64"}}}
+    recipe = {"schema": 1, "name": "hub", "model": model, "task": "classification", "measure": {"accuracy": False}}
+    (tmp_path / "r.yaml").write_text(json.dumps(recipe))  # JSON is YAML
+    done = offline(tmp_path / "empty", "-m", "edgepress_cli", "inspect", str(tmp_path / "r.yaml"))
+    assert done.returncode == 2
+    assert f"cannot read a model from {ID}" in done.stderr
+    assert f"hf download {ID}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_id_is_read_from_the_cache_without_the_hub(tmp_path: Path) -> None:
+    stored = tmp_path / "hub" / f"models--{ID.replace('/', '--')}"
+    saved(bert, stored / "snapshots" / REVISION)
+    (stored / "refs").mkdir()
+    (stored / "refs" / "main").write_text(REVISION)
+    done = offline(tmp_path, "-c", READ)
+    assert (done.returncode, done.stdout.strip()) == (0, "('input_ids',)"), done.stderr

@@ -18,6 +18,7 @@ ELEMENT = {
     torch.float32: TensorProto.FLOAT, torch.float16: TensorProto.FLOAT16, torch.bfloat16: TensorProto.BFLOAT16,
     torch.float64: TensorProto.DOUBLE, torch.int64: TensorProto.INT64, torch.int32: TensorProto.INT32,
     torch.int16: TensorProto.INT16, torch.int8: TensorProto.INT8, torch.uint8: TensorProto.UINT8,
+    torch.uint16: TensorProto.UINT16, torch.uint32: TensorProto.UINT32, torch.uint64: TensorProto.UINT64,
     torch.bool: TensorProto.BOOL,
 }  # fmt: skip
 # How sizes are computed from sizes, none of them negative.

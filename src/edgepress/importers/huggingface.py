@@ -91,8 +91,14 @@ def _read(source: str, reader: Any) -> Any:
             f"cannot read a model from {source}",
             found=first,
             expected="a folder of save_pretrained with config.json and model.safetensors, or a repository id",
-            fix="model.save_pretrained(FOLDER), and name that folder under model.huggingface",
+            fix=_way_out(source),
         ) from error
+
+
+def _way_out(source: str) -> str:
+    if Path(source).is_dir():
+        return "model.save_pretrained(FOLDER), and name that folder under model.huggingface"
+    return f"correct the id, or run `hf download {source}` where the hub can be reached: offline its copy is used"
 
 
 def _class_of(source: str, config: Any, transformers: Any) -> Any:

@@ -71,6 +71,22 @@ def test_a_fill_of_a_small_type_while_tracing(write: Write) -> None:
     check(path, to_module(path), {"x": floats(3, 4)})
 
 
+def test_sizes_split_apart_stay_sizes(write: Write) -> None:
+    # onnxruntime's optimizer turns several Gathers of one shape into a Split
+    nodes = [
+        node("Shape", "x", "shape"),
+        helper.make_node("Split", ["shape", "ones"], ["n", "length", "width"], axis=0),
+        node("Mul", "n length", "rows"),
+        node("Concat", "rows width", "to", axis=0),
+        node("Reshape", "x to", "y"),
+    ]
+    path = write(nodes, {"x": ["batch", "sequence", 4]}, ["y"], {"ones": np.array([1, 1, 1])})
+    model = to_module(path)
+    assert not [n for n in model.exported.graph.nodes if "item" in str(n.target)]
+    for shape in ((1, 1, 4), (3, 5, 4)):
+        check(path, model, {"x": floats(*shape)})
+
+
 def test_open_axes_keep_their_names_in_what_is_exported(write: Write, tmp_path: Path) -> None:
     nodes = [node("MatMul", "x w", "h"), node("Transpose", "h", "t", perm=[1, 0, 2]), node("Relu", "t", "y")]
     path = write(nodes, {"x": ["time", "N", 3]}, ["y"], {"w": floats(3, 4)})

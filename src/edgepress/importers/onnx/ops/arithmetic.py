@@ -275,6 +275,22 @@ def slice_numbers(
     return data[tuple(cuts)]
 
 
+def split(data: Numbers, sizes: Numbers | None = None, *, axis: int = 0, outputs: int, num_outputs: int = 0) -> Any:
+    """Cut along an axis: optimizers gather a shape's sizes this way."""
+    if sizes is not None and has_symbols(sizes):
+        return NotImplemented
+    count, length = num_outputs or outputs, data.shape[axis]
+    part = -(-length // count)
+    parts = [part] * (count - 1) if sizes is None or not sizes.size else [int(size) for size in sizes[:-1]]
+    return tuple(np.split(data, np.cumsum(parts), axis=axis))
+
+
+def split_attribute(data: Numbers, **attributes: Any) -> Any:
+    """Split before opset 13."""
+    sizes = attributes.pop("split", None)
+    return split(data, None if sizes is None else array(sizes), **attributes)
+
+
 def slice_attributes(data: Numbers, starts: Any, ends: Any, axes: Any = None) -> Any:
     """Slice before opset 10."""
     return slice_numbers(data, array(starts), array(ends), None if axes is None else array(axes))

@@ -362,8 +362,8 @@ OPERATORS: Operators = {
     "Squeeze": {1: AXES_ATTRIBUTE_SQUEEZE, 13: Operator(squeeze, numbers=(1,), on_numbers=on.squeeze)},
     "Concat": Operator(concat, on_numbers=on.concat, adapts_batch=True),
     "Split": {
-        1: Operator(split_attribute, counts_outputs=True),
-        13: Operator(split_tensor, numbers=(1,), counts_outputs=True),
+        1: Operator(split_attribute, counts_outputs=True, on_numbers=on.split_attribute),
+        13: Operator(split_tensor, numbers=(1,), counts_outputs=True, on_numbers=on.split),
     },
     "Slice": {
         1: Operator(slice_attributes, on_numbers=on.slice_attributes),
