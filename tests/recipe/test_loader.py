@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgepress.errors import ExitCode, UserError
 from edgepress.gate.budget import Budget
-from edgepress.recipe import Recipe, json_schema, load, parse_recipe, resolved_yaml
+from edgepress.recipe import Recipe, json_schema, load, only_steps, parse_recipe, resolved_yaml
 from edgepress.recipe.steps import STEP_KINDS, Export, Prune, Quantize, Train
 
 RECIPE = """\
@@ -268,3 +268,12 @@ def test_loading_a_recipe_does_not_import_torch(recipe_file: Path) -> None:
         "heavy = {'torch', 'numpy', 'onnx', 'scipy', 'typer'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", program, recipe_file], check=True, timeout=60)
+
+
+def test_only_some_steps_of_a_recipe_for_c_leave_onnx() -> None:
+    recipe = load(Path(__file__).parents[2] / "recipes/embedded.yaml")
+    formats = {
+        kind: [item.config.format for item in only_steps(recipe, kind).steps if item.kind == "export"]  # type: ignore[attr-defined]
+        for kind in ("prune", "quantize")
+    }
+    assert formats == {"prune": ["onnx"], "quantize": ["c"]}

@@ -4,7 +4,7 @@ import pytest
 
 from edgepress.errors import UserError
 from edgepress.gate.budget import Budget
-from edgepress.recipe.promises import check_targets
+from edgepress.recipe.promises import check_integers, check_targets
 from edgepress.targets import load
 
 HOSTS_AND_CORE = ("local-cpu", "openvino-cpu", "cortex-m4")
@@ -38,3 +38,11 @@ def test_a_promise_that_cannot(metric: str, target: str, found: str, fix: str) -
         check_targets([Budget(metric=metric, max=1, target=target)], [load(name) for name in HOSTS_AND_CORE])
     assert caught.value.found == found
     assert caught.value.fix is not None and fix in caught.value.fix
+
+
+def test_a_float_network_has_no_place_on_a_core_of_integers() -> None:
+    targets = [load(name) for name in HOSTS_AND_CORE]
+    check_integers(targets, quantized=True)
+    with pytest.raises(UserError, match="runs integers alone") as caught:
+        check_integers(targets, quantized=False)
+    assert "--set targets=[" in caught.value.fix

@@ -36,7 +36,7 @@ from edgepress.pipeline.steps.export import formats_of
 from edgepress.pipeline.steps.step import Workplace
 from edgepress.pipeline.store import RunStore, StepSlot
 from edgepress.recipe import Recipe, resolved_yaml
-from edgepress.recipe.promises import check_targets
+from edgepress.recipe.promises import check_integers, check_targets
 from edgepress.recipe.steps import Export, StepConfig
 from edgepress.targets import Target
 from edgepress.targets import load as load_target
@@ -102,6 +102,8 @@ def set_up(recipe: Recipe, device: str, reporter: Reporter) -> Bench:
     imported = import_model(recipe.model)
     pressed = any(item.kind != "export" for item in recipe.steps)
     original, data = placed(recipe, without_grids(imported) if pressed else imported)
+    quantized = "quantize" in original.plans or any(item.kind == "quantize" for item in recipe.steps)
+    check_integers(targets, quantized=quantized)
     wishes = [getattr(item.config, "samples", None) or 0 for item in recipe.steps]
     samples = open_samples(data, original, seed=recipe.seed, calibration=max([data.calibration.samples, *wishes]))
     return Bench(

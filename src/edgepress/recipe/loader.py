@@ -11,6 +11,7 @@ from edgepress.errors import UserError
 from edgepress.recipe import overrides as override
 from edgepress.recipe.explain import explain, nearest
 from edgepress.recipe.schema import Recipe
+from edgepress.recipe.steps import Step
 from edgepress.recipe.yaml_text import MAX_BYTES, Document, dump, parse
 
 
@@ -81,12 +82,14 @@ def _no_such_file(path: Path) -> UserError:
 
 
 def only_steps(recipe: Recipe, kind: str) -> Recipe:
-    """The recipe with only its steps of one kind, and its exports.
+    """The recipe with only its steps of one kind, and its exports: C, which is written from integers, becomes ONNX.
 
     Raises:
         UserError: it has no step of that kind.
     """
     steps = tuple(item for item in recipe.steps if item.kind in (kind, "export"))
+    if kind != "quantize":
+        steps = tuple(map(_without_c, steps))
     if not any(item.kind == kind for item in steps):
         raise UserError(
             f"the recipe {recipe.name} has no {kind} step",
@@ -95,3 +98,9 @@ def only_steps(recipe: Recipe, kind: str) -> Recipe:
             fix=f"add `- {kind}: ...` under steps",
         )
     return recipe.model_copy(update={"steps": steps})
+
+
+def _without_c(item: Step) -> Step:
+    if getattr(item.config, "format", "") != "c":
+        return item
+    return Step(**{item.kind: item.config.model_copy(update={"format": "onnx"})})

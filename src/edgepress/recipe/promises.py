@@ -39,6 +39,23 @@ def check_targets(budgets: Sequence[Budget], targets: Sequence[Place]) -> None:
             _check_alone(budget, [target.name for target in targets if _measures(target, budget.metric)])
 
 
+def check_integers(targets: Sequence[Place], *, quantized: bool) -> None:
+    """Raise `UserError` where a float network is to run on a core that runs integers alone.
+
+    Args:
+        quantized: whether the network comes quantized, or a step of the recipe quantizes it.
+    """
+    core = next((target.name for target in targets if target.kind == "mcu"), "")
+    if core and not quantized:
+        others = ", ".join(target.name for target in targets if target.kind != "mcu") or "local-cpu"
+        raise UserError(
+            f"target {core}: it runs integers alone",
+            found="no quantize step",
+            expected="a quantize step, or other targets",
+            fix=f"add `- quantize: {{}}`, or: --set targets=[{others}] --set budgets=[]",
+        )
+
+
 def _measures(target: Place, metric: str) -> bool:
     foreign = ON_HOSTS if target.kind == "mcu" else ON_CORES
     return not metric.startswith(foreign)
