@@ -11,6 +11,7 @@ import torch
 from onnx import TensorProto, helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from edgepress.errors import UserError
 from edgepress.importers.onnx import load, to_module
 from edgepress.passes.strip_quantization import strip_quantization
 
@@ -125,3 +126,10 @@ def test_weights_of_a_few_bits(write: Write, bits: int, with_zeros: bool) -> Non
     names = "x p s z" if with_zeros else "x p s"
     layer = node("MatMulNBits", names, "y", "com.microsoft", K=columns, N=rows, bits=bits, block_size=block)
     agree(write([layer], {"x": ["n", columns]}, ["y"], weights, domains=["com.microsoft"]), 3, columns)
+
+
+def test_a_fused_form_without_its_inputs_is_refused(write: Write) -> None:
+    for kind in ("MatMulIntegerToFloat", "DynamicQuantizeMatMul"):
+        path = write([node(kind, "x", "y", "com.microsoft")], {"x": [2, 8]}, ["y"], {}, domains=["com.microsoft"])
+        with pytest.raises(UserError, match="cannot be computed"):
+            load(path)

@@ -158,15 +158,15 @@ class _Search:
     def direct(self, step: Step) -> Product | None:
         """onnxruntime's fused forms."""
         if step.kind.endswith("DynamicQuantizeMatMul"):
-            x, weight, scale, zero, bias = (*step.inputs, "", "", "")[:5]
+            x, weight, scale, zero, bias = (*step.inputs, *[""] * 5)[:5]
         else:
-            whole, weight, x_scale, scale, x_zero, zero, bias = (*step.inputs, "", "", "")[:7]
+            whole, weight, x_scale, scale, x_zero, zero, bias = (*step.inputs, *[""] * 7)[:7]
             quantizer = self.quantizer(whole, x_zero)
             if quantizer is None or quantizer.outputs[1] != x_scale:
                 return None
             x = quantizer.inputs[0]
         facts = (weight, scale, zero)
-        if not self.known(*facts, bias) or not self.fits(step.kind, facts):
+        if not (weight and scale and self.known(*facts, bias)) or not self.fits(step.kind, facts):
             return None
         return Product("MatMul", {}, x, facts, bias, step.outputs[0], (step,))
 

@@ -91,6 +91,7 @@ class Executor:
             TypeError,
             IndexError,
             KeyError,
+            AttributeError,  # an input that is left out and needed
             NotImplementedError,
             ArithmeticError,
         ) as error:
