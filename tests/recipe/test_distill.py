@@ -47,9 +47,11 @@ def test_the_short_form_is_a_sum_of_two() -> None:
 def test_left_to_edgepress() -> None:
     chosen = distill("{}")
     assert chosen.chooses and not distill("{loss: kd}").chooses
-    assert [str(t) for t in chosen.terms("classification")] == ["0.1 task", "0.9 kd, temperature 4", "1 hint"]
-    assert [t.loss for t in chosen.terms("language")] == ["task", "sequence", "hint"]
-    assert [t.loss for t in chosen.terms("detection")] == ["task", "regression", "hint"]
+    assert [str(t) for t in chosen.terms("classification")] == ["1 task", "1 hint, relative 0"]
+    apart = [str(t) for t in chosen.terms("classification", features=False)]
+    assert apart == ["0.1 task", "0.9 kd, temperature 4"]
+    assert [t.loss for t in chosen.terms("language", features=False)] == ["task", "sequence"]
+    assert [t.loss for t in distill("{weight: 1.0}").terms("detection")] == ["regression", "hint"]
 
 
 def test_the_long_form() -> None:

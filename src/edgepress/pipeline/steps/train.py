@@ -114,11 +114,9 @@ def _lesson(config: Train, program: Program, bench: Bench) -> Lesson:
 
 
 def _with_losses(lesson: Lesson, distill: Distill, bench: Bench) -> Lesson:
-    """The lesson with its losses; hints that edgepress itself would add are left out where nothing can be compared."""
-    losses, why = distill.terms(bench.task.name), ""
-    if distill.chooses:
-        why = _no_hints(lesson)
-        losses = tuple(loss for loss in losses if not (why and loss.loss == "hint"))
+    """The lesson with its losses; edgepress itself chooses hints only where features can be compared."""
+    why = _no_hints(lesson) if distill.chooses else ""
+    losses = distill.terms(bench.task.name, features=not why)
     refusals = (Refusal("hint", why, "one teacher with features of the student's sizes"),) if why else ()
     return replace(lesson, losses=losses, refusals=(*lesson.refusals, *refusals))
 

@@ -40,7 +40,7 @@ LABELS = frozenset({"task", "dkd"})
 
 FOR_TASK: dict[str, LossName] = {"classification": "kd", "segmentation": "kd", "language": "sequence"}
 """Task -> the loss on outputs that `auto` takes; `regression` for the others."""
-HINT_WEIGHT = 1.0
+OUTPUT_SHARE = 0.9
 
 
 class TapPatterns(Section):
@@ -104,15 +104,16 @@ class Loss(Section):
 class Distill(Section):
     """Learn from a teacher.
 
-    In short: `{}` is what brought most in the benchmarks: the outputs' loss that suits the task, and hints on features
-    where the networks have features in common. One loss on outputs: `{loss: kd, temperature: 4, weight: 0.7}` is
-    0.7 kd + 0.3 task. Any sum of losses at length: `losses: [{loss: task, weight: 0.3}, {loss: kd, weight: 0.7},
-    {loss: hint}]`; without `task` no labels are needed.
+    In short: `{}` is what brought most in the benchmarks: the task's own loss and hints on features, or, where the
+    networks have no features in common, the loss on outputs that suits the task. One loss on outputs:
+    `{loss: kd, temperature: 4, weight: 0.7}` is 0.7 kd + 0.3 task. Any sum of losses at length: `losses: [{loss: task,
+    weight: 0.3}, {loss: kd, weight: 0.7}, {loss: hint}]`; without `task` no labels are needed.
 
     Attributes:
         loss: on the outputs: `kd` (softened logits, Hinton et al. 2015), `dkd`, `regression`, `sequence`; or `auto`.
         temperature: how much logits are softened, where the loss has one.
-        weight: share of the distillation loss; 1 - weight is left for the task's own loss.
+        weight: share of the loss on outputs, 0.9 unless given; 1 - weight is left for the task's own loss. With `auto`
+            it asks for both, outputs and features; 1 needs no labels.
         losses: instead of these three.
         teachers: networks to learn from, their outputs averaged; the uncompressed original without any.
         cache: ask the teacher once per sample and keep the answers, where nothing changes the samples.
@@ -120,7 +121,7 @@ class Distill(Section):
 
     loss: Literal["auto", "kd", "dkd", "regression", "sequence", "channel_wise"] = "auto"
     temperature: PositiveFloat = 4.0
-    weight: Annotated[float, Field(gt=0, le=1)] = 0.9
+    weight: Annotated[float, Field(gt=0, le=1)] | None = None
     losses: tuple[Loss, ...] | None = None
     teachers: tuple[Network, ...] | None = None
     cache: bool = True
@@ -128,7 +129,7 @@ class Distill(Section):
     @model_validator(mode="after")
     def _short_or_long(self) -> "Distill":
         # A resolved recipe holds the defaults of the short form beside the losses: they say nothing.
-        defaults = {"loss": "auto", "temperature": 4.0, "weight": 0.9}
+        defaults = {"loss": "auto", "temperature": 4.0, "weight": None}
         short = [name for name, default in defaults.items() if getattr(self, name) != default]
         if self.losses is not None and short:
             raise problem("distill takes one loss in short, or `losses`", at=short[0], found=f"{short[0]} and losses",
@@ -148,19 +149,22 @@ class Distill(Section):
         """Whether the losses are left to edgepress."""
         return self.losses is None and self.loss == "auto"
 
-    def terms(self, task: str) -> tuple[Loss, ...]:
+    def terms(self, task: str, *, features: bool = True) -> tuple[Loss, ...]:
         """What is summed up, whichever way it was written.
 
         Args:
-            task: the recipe's; `auto` depends on it.
+            task: the recipe's; `auto` depends on it. features: whether student and teacher have some in common.
         """
         if self.losses is not None:
             return self.losses
+        if self.chooses and features and self.weight is None:
+            return (Loss(loss="task"), Loss(loss="hint", relative=0.0))
         loss = FOR_TASK.get(task, "regression") if self.loss == "auto" else self.loss
         softened = self.temperature if "temperature" in SETTINGS[loss] else None
-        own = (Loss(loss="task", weight=round(1 - self.weight, 12)),) if self.weight < 1 else ()
-        hints = (Loss(loss="hint", weight=HINT_WEIGHT),) if self.loss == "auto" else ()
-        return (*own, Loss(loss=loss, weight=self.weight, temperature=softened), *hints)
+        share = OUTPUT_SHARE if self.weight is None else self.weight
+        own = (Loss(loss="task", weight=round(1 - share, 12)),) if share < 1 else ()
+        hints = (Loss(loss="hint"),) if self.chooses and features else ()
+        return (*own, Loss(loss=loss, weight=share, temperature=softened), *hints)
 
     def without(self, position: int, task: str) -> "Distill":
         """The same, with one of the `losses` left out."""
