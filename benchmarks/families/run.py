@@ -117,8 +117,9 @@ One small network of each family that people deploy, taken through the whole pip
 to ONNX, measure. Made by `make families`; the recipes are in `recipes/families/`, the figures with the machine they
 were taken on in `benchmarks/families/results/`.
 
-Sizes are those of the exported file. Latency is the median at batch 1 in onnxruntime, one thread, on a machine that was
-busy with other work: read it as an order of magnitude, and run the command for your own. MACs are counted on the graph;
+Sizes are those of the exported file. Latency is the median at batch 1 in onnxruntime, one thread, with a second core
+at work: run the command for your own machine. Networks of a few microseconds gain bytes from integers, but no time;
+their reports say so, and `when_slower: float` in a recipe keeps such networks float. MACs are counted on the graph;
 they do not fall by quantization. Every task metric was taken in onnxruntime on held-out data, before and after.
 """
 
