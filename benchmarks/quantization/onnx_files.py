@@ -189,7 +189,7 @@ def judge(source: Path, folder: Path, rows: dict[str, Row], seconds: float) -> d
             found = [session(path).run(None, feed) for feed in typed(path, samples)]
         except Exception as problem:
             rows[tool]["valid"] = False
-            rows[tool].setdefault("reason", first_line(str(problem)))
+            rows[tool].setdefault("reason", first_line(str(problem).replace(f"{folder}/", "")))
             continue
         rows[tool] |= {"valid": True, "bytes": path.stat().st_size, "error": error(reference, found, kept)}
         paths[tool] = path
