@@ -280,8 +280,7 @@ class _Run:
     def _own_file(self, baseline: Candidate) -> list[str]:
         """What the ONNX file that the network came from does better than its export."""
         own, target = self._recipe.model.onnx, self._bench.target
-        shown = baseline.on(target)
-        if own is None or shown.suffix != ".onnx" or not can_time(target):
+        if own is None or not can_time(target) or (shown := baseline.on(target)).suffix != ".onnx":
             return []
         return list(own_file_notes(Path(own), shown, target, self._bench.original))
 
