@@ -1,11 +1,24 @@
 """Small networks, captured once per session."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgepress.ir import Program, capture
 from edgepress.targets.capability import Capability, load_capability
+
+
+class Apply(nn.Module):
+    """A function of one tensor as a network."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
 
 
 class Residual(nn.Module):

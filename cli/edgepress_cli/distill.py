@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from edgepress_cli.flags import Device, DryRun, Json, Out, Seed, Set
+from edgepress_cli.flags import Device, DryRun, Json, Out, RecipeFile, Seed, Set
 
 NETWORK = "net.py:function, .onnx, .pt2 or a Hugging Face folder"
 
 
 def distill(
-    recipe: Annotated[Path, typer.Argument(help="A recipe (YAML).")],
+    recipe: RecipeFile,
     student: Annotated[str | None, typer.Option(metavar="NETWORK", help=f"Train this instead: {NETWORK}.")] = None,
     teacher: Annotated[list[str] | None, typer.Option(metavar="NETWORK", help="Learn from this; repeatable.")] = None,
     settings: Set = None,

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+RecipeFile = Annotated[Path, typer.Argument(help="A recipe (YAML).")]
 Set = Annotated[
     list[str] | None,
     typer.Option(

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from edgepress_cli.flags import Device, DryRun, Json, Out, Seed, Set
+from edgepress_cli.flags import Device, DryRun, Json, Out, RecipeFile, Seed, Set
 
 
 def _only(kind: str) -> Callable[..., int]:
     """The verb that carries out steps of this kind."""
 
     def verb(
-        recipe: Annotated[Path, typer.Argument(help="A recipe (YAML).")],
+        recipe: RecipeFile,
         settings: Set = None,
         out: Out = None,
         dry_run: DryRun = False,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgepress_cli.flags import Device, DryRun, Json, Out, Seed, Set
+from edgepress_cli.flags import Device, DryRun, Json, Out, RecipeFile, Seed, Set
 
 if TYPE_CHECKING:
     from edgepress.measure.record import Evidence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    recipe: Annotated[Path, typer.Argument(help="A recipe (YAML).")],
+    recipe: RecipeFile,
     settings: Set = None,
     out: Out = None,
     dry_run: DryRun = False,

@@ -1,6 +1,5 @@
 """Layers of `exporters.onnx_layers`: our own translation computes in onnxruntime what PyTorch does."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,22 +8,11 @@ import onnxruntime as ort
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.small_networks import Apply
 from torch import Tensor, nn
 
 from edgepress.exporters.onnx import export_onnx
 from edgepress.ir import capture
-
-
-class Call(nn.Module):
-    """Any function of one tensor."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
-
 
 CASES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "glu": (nn.GLU(1), (6, 4)),
@@ -34,19 +22,19 @@ CASES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "soft shrink": (nn.Softshrink(0.3), (9,)),
     "threshold": (nn.Threshold(0.1, 2.0), (9,)),
     "log sigmoid": (nn.LogSigmoid(), (9,)),
-    "clamp from below": (Call(lambda x: x.clamp(min=0.5)), (9,)),
-    "clamp from above": (Call(lambda x: x.clamp(max=0.5)), (9,)),
-    "log1p": (Call(lambda x: torch.log1p(x.abs())), (9,)),
-    "expm1": (Call(torch.expm1), (9,)),
-    "floor division": (Call(lambda x: x // 0.4), (9,)),
-    "remainder": (Call(lambda x: x % 0.4), (9,)),
-    "remainder by tensors": (Call(lambda x: x % (x.abs() + 0.3)), (9,)),
-    "addcmul": (Call(lambda x: torch.addcmul(x, x, x, value=0.3)), (9,)),
-    "einsum": (Call(lambda x: torch.einsum("bij,bkj->bik", x, x)), (4, 5)),
-    "any": (Call(lambda x: (x > 1).any(-1).float()), (9,)),
-    "variance": (Call(lambda x: x.var(-1)), (4, 5)),
-    "biased variance": (Call(lambda x: x.var((1, 2), correction=0, keepdim=True)), (4, 5)),
-    "deviation": (Call(lambda x: x.std(1, keepdim=True)), (4, 5)),
+    "clamp from below": (Apply(lambda x: x.clamp(min=0.5)), (9,)),
+    "clamp from above": (Apply(lambda x: x.clamp(max=0.5)), (9,)),
+    "log1p": (Apply(lambda x: torch.log1p(x.abs())), (9,)),
+    "expm1": (Apply(torch.expm1), (9,)),
+    "floor division": (Apply(lambda x: x // 0.4), (9,)),
+    "remainder": (Apply(lambda x: x % 0.4), (9,)),
+    "remainder by tensors": (Apply(lambda x: x % (x.abs() + 0.3)), (9,)),
+    "addcmul": (Apply(lambda x: torch.addcmul(x, x, x, value=0.3)), (9,)),
+    "einsum": (Apply(lambda x: torch.einsum("bij,bkj->bik", x, x)), (4, 5)),
+    "any": (Apply(lambda x: (x > 1).any(-1).float()), (9,)),
+    "variance": (Apply(lambda x: x.var(-1)), (4, 5)),
+    "biased variance": (Apply(lambda x: x.var((1, 2), correction=0, keepdim=True)), (4, 5)),
+    "deviation": (Apply(lambda x: x.std(1, keepdim=True)), (4, 5)),
     "pooling volumes": (nn.MaxPool3d(2), (3, 4, 4, 4)),
     "transposed volumes": (nn.ConvTranspose3d(3, 4, 3, stride=2), (3, 4, 4, 4)),
     "global average of sequences": (nn.AdaptiveAvgPool1d(1), (3, 8)),
@@ -55,12 +43,12 @@ CASES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "average over height alone": (nn.AdaptiveAvgPool2d((1, None)), (3, 4, 6)),
     "channel shuffle": (nn.ChannelShuffle(2), (4, 3, 3)),
     "pixel unshuffle": (nn.PixelUnshuffle(2), (3, 4, 6)),
-    "roll": (Call(lambda x: x.roll((1, -2), (1, 2))), (4, 5)),
-    "lower triangle": (Call(lambda x: x.tril()), (5, 5)),
-    "upper triangle": (Call(lambda x: x.triu(1)), (5, 5)),
-    "repeated elements": (Call(lambda x: x.repeat_interleave(2, -1)), (4, 5)),
-    "swapped axes": (Call(lambda x: x.swapaxes(1, 2)), (4, 5)),
-    "expand as": (Call(lambda x: F.normalize(x, dim=-1)), (4, 5)),
+    "roll": (Apply(lambda x: x.roll((1, -2), (1, 2))), (4, 5)),
+    "lower triangle": (Apply(lambda x: x.tril()), (5, 5)),
+    "upper triangle": (Apply(lambda x: x.triu(1)), (5, 5)),
+    "repeated elements": (Apply(lambda x: x.repeat_interleave(2, -1)), (4, 5)),
+    "swapped axes": (Apply(lambda x: x.swapaxes(1, 2)), (4, 5)),
+    "expand as": (Apply(lambda x: F.normalize(x, dim=-1)), (4, 5)),
     "nearest, sequences": (nn.Upsample(scale_factor=3), (3, 6)),
     "nearest, images": (nn.Upsample(size=(7, 9)), (3, 3, 4)),
     "nearest, volumes": (nn.Upsample(scale_factor=2), (2, 3, 3, 3)),

@@ -7,24 +7,22 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
+from tests.small_networks import Apply
 from torch import Tensor, nn
 
 from edgepress.exporters.onnx import build_model, export_onnx
 from edgepress.exporters.onnx_graph import NotTranslated
+from edgepress.exporters.onnx_layers import LAYERS
+from edgepress.exporters.onnx_logic import LOGIC
+from edgepress.exporters.onnx_math import MATH
+from edgepress.exporters.onnx_ops import TRANSLATIONS
+from edgepress.exporters.onnx_qdq import QDQ
+from edgepress.exporters.onnx_recurrent import RECURRENT
+from edgepress.exporters.onnx_select import SELECT
+from edgepress.exporters.onnx_table import TABLE
 from edgepress.ir import Program, capture
 from edgepress.ir.text import op_name
 from edgepress.passes.mark_dynamic import mark_dynamic, rounded, row_scales
-
-
-class Apply(nn.Module):
-    """A function as a network."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
 
 
 def runtime(path: Path, program: Program, inputs: Sequence[Tensor]) -> list[np.ndarray]:
@@ -179,3 +177,8 @@ def test_a_row_of_zeros_is_no_division_by_zero() -> None:
     weight = torch.zeros(3, 4)
     weight[0] = torch.arange(4)
     assert torch.isfinite(rounded(weight)).all() and (rounded(weight)[1:] == 0).all()
+
+
+def test_no_operator_has_two_translations() -> None:
+    parts = (TRANSLATIONS, QDQ, LOGIC, RECURRENT, MATH, SELECT, LAYERS)
+    assert sum(map(len, parts)) == len(TABLE)

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch.fx import Node
 
-from edgepress.exporters.onnx_graph import GraphBuilder, NotTranslated
-from edgepress.exporters.onnx_math import axes_of
+from edgepress.exporters.onnx_graph import ELEMENT, GraphBuilder, NotTranslated
+from edgepress.exporters.onnx_math import axes_of, operands
 from edgepress.exporters.onnx_ops import TRANSLATIONS, Translation, arg, many, rank, unary
+from edgepress.ir.text import op_name
 
 # -- activations ---------------------------------------------------------------------------------------------------
 
@@ -30,7 +32,7 @@ def _log_sigmoid(g: GraphBuilder, node: Node, out: str) -> None:
 
 def _shrink(g: GraphBuilder, node: Node, out: str) -> None:
     limit = float(arg(node, 1, 0.5))
-    soft = "softshrink" in str(node.target)
+    soft = "softshrink" in op_name(node)
     g.emit("Shrink", [g.name(arg(node, 0))], out=out, lambd=limit, bias=limit if soft else 0.0)
 
 
@@ -71,35 +73,31 @@ def _expm1(g: GraphBuilder, node: Node, out: str) -> None:
     g.emit("Sub", [grown, g.scalar(1.0, node.meta["val"].dtype)], out=out)
 
 
-def _divided_down(g: GraphBuilder, node: Node, out: str = "") -> str:
-    """floor(a / b) of floats."""
+def _floor_divide(g: GraphBuilder, node: Node, out: str) -> None:
+    """floor(a / b) of floats; integer division of ONNX truncates."""
     dtype = node.meta["val"].dtype
     if not dtype.is_floating_point:
         raise NotTranslated("division of integers")
-    divisor = arg(node, 1)
-    name = g.name(divisor) if isinstance(divisor, Node) else g.scalar(float(divisor), dtype)
-    return g.emit("Floor", [g.emit("Div", [g.name(arg(node, 0)), name])], out=out)
-
-
-def _floor_divide(g: GraphBuilder, node: Node, out: str) -> None:
-    _divided_down(g, node, out)
+    g.emit("Floor", [g.emit("Div", operands(g, node.args[:2], dtype))], out=out)
 
 
 def _remainder(g: GraphBuilder, node: Node, out: str) -> None:
-    """a - floor(a / b) b: the sign is that of b."""
-    divisor = arg(node, 1)
-    name = g.name(divisor) if isinstance(divisor, Node) else g.scalar(float(divisor), node.meta["val"].dtype)
-    whole = g.emit("Mul", [_divided_down(g, node), name])
-    g.emit("Sub", [g.name(arg(node, 0)), whole], out=out)
+    """a - floor(a / b) b of floats: the sign is that of b."""
+    dtype = node.meta["val"].dtype
+    if not dtype.is_floating_point:
+        raise NotTranslated("the remainder of integers")
+    whole, divisor = operands(g, node.args[:2], dtype)
+    times = g.emit("Floor", [g.emit("Div", [whole, divisor])])
+    g.emit("Sub", [whole, g.emit("Mul", [times, divisor])], out=out)
 
 
 def _add_product(g: GraphBuilder, node: Node, out: str) -> None:
     """addcmul: a + value b c."""
-    product = g.emit("Mul", [g.name(arg(node, 1)), g.name(arg(node, 2))])
-    value = float(node.kwargs.get("value", 1))  # type: ignore[arg-type]
-    if value != 1:
-        product = g.emit("Mul", [product, g.scalar(value, node.meta["val"].dtype)])
-    g.emit("Add", [g.name(arg(node, 0)), product], out=out)
+    dtype, value = node.meta["val"].dtype, node.kwargs.get("value", 1)
+    start, left, right = operands(g, node.args[:3], dtype)
+    product = g.emit("Mul", [left, right])
+    product = product if value == 1 else g.emit("Mul", [product, g.scalar(value, dtype)])  # type: ignore[arg-type]
+    g.emit("Add", [start, product], out=out)
 
 
 def _einsum(g: GraphBuilder, node: Node, out: str) -> None:
@@ -113,7 +111,7 @@ def _variance(g: GraphBuilder, node: Node, out: str) -> None:
     """sum (x - mean)² / (n - correction), or its root."""
     source, dtype = arg(node, 0), node.meta["val"].dtype
     axes = axes_of(node, 1, source)
-    by_flag = op_form(node) == "dim"
+    by_flag = op_name(node).endswith(".dim")
     correction = int(bool(arg(node, 2, True))) if by_flag else node.kwargs.get("correction", 1)
     keep = int(bool(arg(node, 3, False) if by_flag else node.kwargs.get("keepdim", False)))
     sizes = [source.meta["val"].shape[axis] for axis in axes]
@@ -124,25 +122,18 @@ def _variance(g: GraphBuilder, node: Node, out: str) -> None:
     mean = g.emit("ReduceMean", [g.emit("Mul", [shifted, shifted])], axes=axes, keepdims=keep)
     count = math.prod(sizes)
     unbiased = [mean, g.scalar(count / (count - float(correction or 0)), dtype)]  # type: ignore[arg-type]
-    root = "std" in str(node.target)
+    root = "std" in op_name(node)
     variance = g.emit("Mul", unbiased, out="" if root else out)
     if root:
         g.emit("Sqrt", [variance], out=out)
 
 
-def op_form(node: Node) -> str:
-    """The overload of an ATen operator: `dim` of `aten.var.dim`."""
-    return str(node.target).rpartition(".")[2]
-
-
 def _any_along(g: GraphBuilder, node: Node, out: str) -> None:
-    from onnx import TensorProto
-
-    axis, keep = arg(node, 1) % rank(arg(node, 0)), int(bool(arg(node, 2, False)))
-    numbers = g.emit("Cast", [g.name(arg(node, 0))], to=TensorProto.INT32)
-    if not str(arg(node, 0).meta["val"].dtype).endswith("bool"):
+    if arg(node, 0).meta["val"].dtype != torch.bool:
         raise NotTranslated("any() of numbers")
-    g.emit("Cast", [g.emit("ReduceMax", [numbers], axes=[axis], keepdims=keep)], out=out, to=TensorProto.BOOL)
+    axis, keep = arg(node, 1) % rank(arg(node, 0)), int(bool(arg(node, 2, False)))
+    numbers = g.emit("Cast", [g.name(arg(node, 0))], to=ELEMENT[torch.int32])
+    g.emit("Cast", [g.emit("ReduceMax", [numbers], axes=[axis], keepdims=keep)], out=out, to=ELEMENT[torch.bool])
 
 
 # -- moving elements -----------------------------------------------------------------------------------------------

@@ -1,56 +1,12 @@
-"""Comparisons, selections, reductions and other operators around the layers: ATen to ONNX."""
+"""Operators around the layers, moves and roundings: ATen to ONNX."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import torch
 from torch.fx import Node
 
-from edgepress.exporters.onnx_graph import ARITHMETIC, GraphBuilder, NotTranslated, to_numpy
-from edgepress.exporters.onnx_ops import Translation, arg, nothing, operand, rank, same, unary
-
-
-def _compare(op: str) -> Translation:
-    """Both operands in the type torch compares them in."""
-
-    def rule(g: GraphBuilder, node: Node, out: str) -> None:
-        types = {a.meta["val"].dtype for a in node.args[:2] if isinstance(a, Node)}
-        if len(types) > 1:
-            raise NotTranslated(f"{node.target} of different types")
-        like = types.pop()
-        pair: list[Any] = list(node.args[:2])
-        names = [g.name(a) if isinstance(a, Node) else g.scalar(a, like) for a in pair]
-        g.emit(op, names, out=out)
-
-    return rule
-
-
-def _extremum(op: str) -> Translation:
-    def rule(g: GraphBuilder, node: Node, out: str) -> None:
-        g.emit(op, [operand(g, node, a) for a in node.args[:2]], out=out)
-
-    return rule
-
-
-def _where(g: GraphBuilder, node: Node, out: str) -> None:
-    g.emit("Where", [g.name(arg(node, 0)), *(operand(g, node, a) for a in node.args[1:3])], out=out)
-
-
-def _sum(g: GraphBuilder, node: Node, out: str) -> None:
-    axes = arg(node, 1) or list(range(rank(arg(node, 0))))
-    names = [g.name(arg(node, 0)), g.integers([int(a) % rank(arg(node, 0)) for a in axes])]
-    g.emit("ReduceSum", names, out=out, keepdims=int(bool(arg(node, 2, False))))
-
-
-def _extreme_along(op: str) -> Translation:
-    def rule(g: GraphBuilder, node: Node, out: str) -> None:
-        axes: Any = arg(node, 1, list(range(rank(arg(node, 0)))))
-        axes = [axes] if isinstance(axes, int) else axes
-        g.emit(op, [g.name(arg(node, 0))], out=out, axes=[int(a) % rank(arg(node, 0)) for a in axes],
-               keepdims=int(bool(arg(node, 2, False))))  # fmt: skip
-
-    return rule
+from edgepress.exporters.onnx_graph import GraphBuilder, NotTranslated, to_numpy
+from edgepress.exporters.onnx_ops import Translation, arg, nothing, rank, same, unary
 
 
 def _squeeze(g: GraphBuilder, node: Node, out: str) -> None:
@@ -109,24 +65,6 @@ def _instance_norm(g: GraphBuilder, node: Node, out: str) -> None:
     g.emit("InstanceNormalization", [g.name(arg(node, 0)), gamma, beta], out=out, epsilon=float(arg(node, 7, 1e-5)))
 
 
-def _argmax(g: GraphBuilder, node: Node, out: str) -> None:
-    if arg(node, 1) is None:
-        raise NotTranslated("argmax over all axes")
-    g.emit("ArgMax", [g.name(arg(node, 0))], out=out, axis=int(arg(node, 1)), keepdims=int(bool(arg(node, 2, False))))
-
-
-def _rand(g: GraphBuilder, node: Node, out: str) -> None:
-    """Uniform numbers of a shape that may be free."""
-    zeros = g.emit("ConstantOfShape", [g.sizes(arg(node, 0))])
-    g.emit("RandomUniformLike", [zeros], out=out)
-
-
-def _zeros(g: GraphBuilder, node: Node, out: str) -> None:
-    if node.meta["val"].dtype != torch.float32:
-        raise NotTranslated("zeros of another type than float32")
-    g.emit("ConstantOfShape", [g.sizes(arg(node, 0))], out=out)
-
-
 def _global_max_pool(g: GraphBuilder, node: Node, out: str) -> None:
     """adaptive_max_pool to one value; its second result, the positions, has no place in ONNX."""
     if any(size != 1 for size in arg(node, 1)):
@@ -135,22 +73,12 @@ def _global_max_pool(g: GraphBuilder, node: Node, out: str) -> None:
 
 
 LOGIC: Mapping[str, Translation] = {
-    **{f"aten.{name}.{form}": _compare(op) for form in ("Tensor", "Scalar") for name, op in (
-        ("eq", "Equal"), ("lt", "Less"), ("gt", "Greater"), ("le", "LessOrEqual"), ("ge", "GreaterOrEqual"))},
-    "aten.minimum": _extremum("Min"), "aten.maximum": _extremum("Max"),
-    "aten.where.self": _where, "aten.where.ScalarOther": _where, "aten.where.ScalarSelf": _where,
-    "aten.where.Scalar": _where,
-    "aten.logical_not": unary("Not"),
-    "aten.sum.dim_IntList": _sum, "aten.amax": _extreme_along("ReduceMax"), "aten.amin": _extreme_along("ReduceMin"),
     "aten.squeeze.dims": _squeeze, "aten.squeeze.dim": _squeeze,
-    "aten.index_select": _index_select, "aten.index_put": _index_put, "aten.prelu": _prelu, "aten.argmax": _argmax,
-    "aten.rand": _rand, "aten.zeros": _zeros, "aten.instance_norm": _instance_norm,
+    "aten.index_select": _index_select, "aten.index_put": _index_put, "aten.prelu": _prelu,
+    "aten.instance_norm": _instance_norm,
     "aten.adaptive_max_pool1d": _global_max_pool, "aten.adaptive_max_pool2d": _global_max_pool,
     "aten.round": unary("Round"), "aten.floor": unary("Floor"), "aten.ceil": unary("Ceil"),
-    "aten.sign": unary("Sign"), "aten.reciprocal": unary("Reciprocal"), "aten.erf": unary("Erf"),
-    "aten.sin": unary("Sin"), "aten.cos": unary("Cos"),
+    "aten.sign": unary("Sign"),
     "aten.detach_": same, "aten._assert_tensor_metadata": nothing,
-    # Sizes are computed where a shape asks for them (GraphBuilder.sizes).
-    **dict.fromkeys(ARITHMETIC, nothing),
 }  # fmt: skip
 """ATen operator -> translation."""

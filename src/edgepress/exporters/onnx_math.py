@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from edgepress.exporters.onnx_graph import ELEMENT, GraphBuilder, NotTranslated, is_size
-from edgepress.exporters.onnx_ops import TRANSLATIONS, Translation, arg, nothing, rank
+from edgepress.exporters.onnx_graph import ARITHMETIC, ELEMENT, GraphBuilder, NotTranslated, is_size
+from edgepress.exporters.onnx_ops import Translation, arg, gelu_by_erf, nothing, rank
 from edgepress.ir.text import op_name
 
 # -- operands ------------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def _log_softmax(g: GraphBuilder, node: Node, out: str) -> None:
 def _gelu(g: GraphBuilder, node: Node, out: str) -> None:
     """The exact form as ever; the other: 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), Hendrycks, Gimpel 2016."""
     if node.kwargs.get("approximate", "none") == "none":
-        TRANSLATIONS["aten.gelu"](g, node, out)
+        gelu_by_erf(g, node, out)
         return
     x = g.name(arg(node, 0))
     cubed = g.emit("Mul", [g.emit("Mul", [g.emit("Mul", [x, x]), x]), g.scalar(0.044715)])
@@ -243,11 +243,11 @@ UNARY = {
     "reciprocal": "Reciprocal", "erf": "Erf", "sin": "Sin", "cos": "Cos", "tan": "Tan", "atan": "Atan", "asin": "Asin",
     "acos": "Acos", "sinh": "Sinh", "cosh": "Cosh",
 }  # fmt: skip
-SIZES = ("mul", "add", "sub", "floordiv", "truediv", "mod", "neg", "sym_max", "sym_min", "eq", "ge", "le", "gt", "lt")
+SIZES = (*ARITHMETIC, "neg", "eq", "ge", "le", "gt", "lt")
 MATH: Mapping[str, Translation] = {
     **{f"aten.{name}.{form}": _comparison(op) for name, op in COMPARISONS.items() for form in ("Tensor", "Scalar")},
     **{f"aten.{name}": _float_unary(op) for name, op in UNARY.items()},
-    **dict.fromkeys(SIZES, nothing),  # arithmetic on sizes: they are read from the values that have them
+    **dict.fromkeys(SIZES, nothing),  # sizes are computed where a shape asks for them (GraphBuilder.sizes)
     "aten.ne.Tensor": _not_equal, "aten.ne.Scalar": _not_equal,
     "aten.logical_and": _logical("And"), "aten.logical_or": _logical("Or"), "aten.logical_xor": _logical("Xor"),
     "aten.logical_not": _logical("Not"), "aten.bitwise_not": _bitwise("Not"),
@@ -255,6 +255,7 @@ MATH: Mapping[str, Translation] = {
     "aten.bitwise_xor.Tensor": _bitwise("Xor"), "aten.__and__.Tensor": _bitwise("And"),
     "aten.__or__.Tensor": _bitwise("Or"), "aten.__xor__.Tensor": _bitwise("Xor"),
     "aten.where.self": _where, "aten.where.ScalarOther": _where, "aten.where.ScalarSelf": _where,
+    "aten.where.Scalar": _where,
     "aten.masked_fill.Scalar": _masked_fill, "aten.masked_fill.Tensor": _masked_fill,
     "aten.minimum": _arithmetic("Min"), "aten.maximum": _arithmetic("Max"),
     **{f"aten.pow.{form}": _arithmetic("Pow") for form in ("Tensor_Scalar", "Tensor_Tensor", "Scalar")},

@@ -208,10 +208,8 @@ def _silu(g: GraphBuilder, node: Node, out: str) -> None:
     g.emit("Mul", [source, g.emit("Sigmoid", [source])], out=out)
 
 
-def _gelu(g: GraphBuilder, node: Node, out: str) -> None:
+def gelu_by_erf(g: GraphBuilder, node: Node, out: str) -> None:
     """x * (1 + erf(x / sqrt 2)) / 2, spelled as the fusions of onnxruntime expect it."""
-    if node.kwargs.get("approximate", "none") != "none":
-        raise NotTranslated("the tanh form of gelu")
     source = g.name(arg(node, 0))
     erf = g.emit("Erf", [g.emit("Div", [source, g.scalar(math.sqrt(2.0))])])
     both = g.emit("Mul", [source, g.emit("Add", [erf, g.scalar(1.0)])])
@@ -335,13 +333,6 @@ def _split(g: GraphBuilder, node: Node, out: str) -> None:
     g.emit("Split", [g.name(arg(node, 0)), g.integers([int(s) for s in sizes])], out=parts, axis=axis)
 
 
-def _unbind(g: GraphBuilder, node: Node, out: str) -> None:
-    axis = arg(node, 1, 0) % rank(node.args[0])
-    for index in range(len(node.meta["val"])):
-        which = g.constant(np.asarray(index, np.int64))
-        g.emit("Gather", [g.name(arg(node, 0)), which], out=f"{out}_{index}", axis=axis)
-
-
 def _item(g: GraphBuilder, node: Node, out: str) -> None:
     g.names[node] = f"{g.name(arg(node, 0))}_{arg(node, 1)}"
 
@@ -435,19 +426,18 @@ TRANSLATIONS: Mapping[str, Translation] = {
     "aten.elu": unary("Elu"), "aten.softplus": unary("Softplus"),
     "aten.relu6": _relu6, "aten.hardtanh": _clamp, "aten.hardtanh_": _clamp, "aten.clamp": _clamp,
     "aten.leaky_relu": _leaky_relu, "aten.leaky_relu_": _leaky_relu, "aten.silu": _silu, "aten.silu_": _silu,
-    "aten.gelu": _gelu, "aten.softmax.int": _softmax,
+    "aten.softmax.int": _softmax,
     "aten.add.Tensor": _binary("Add"), "aten.add_.Tensor": _binary("Add"), "aten.sub.Tensor": _binary("Sub"),
     "aten.mul.Tensor": _binary("Mul"), "aten.mul_.Tensor": _binary("Mul"), "aten.div.Tensor": _binary("Div"),
     "aten.matmul": _binary("MatMul"), "aten.bmm": _binary("MatMul"), "aten.mm": _binary("MatMul"),
     "aten.max_pool1d": _max_pool, "aten.max_pool2d": _max_pool, "aten.avg_pool1d": _average_pool,
     "aten.avg_pool2d": _average_pool, "aten.avg_pool3d": _average_pool,
     **{f"aten.adaptive_avg_pool{d}d": _adaptive_average_pool for d in (1, 2, 3)}, "aten.mean.dim": _mean,
-    "aten.reshape": reshape, "aten.view": reshape, "aten.unflatten.int": reshape, "aten.squeeze.dim": reshape,
+    "aten.reshape": reshape, "aten.view": reshape, "aten.unflatten.int": reshape,
     "aten.flatten.using_ints": _flatten, "aten.transpose.int": _transpose, "aten.permute": _permute, "aten.cat": _cat,
     "aten.split.Tensor": _split,
     "aten.split_with_sizes": _split,
     "aten.chunk": _split,
-    "aten.unbind.int": _unbind,
     "getitem": _item,
     "aten.slice.Tensor": _slice, "aten.select.int": _select, "aten.pad": _pad, "aten.constant_pad_nd": _pad,
     "aten.unsqueeze": _unsqueeze, "aten.expand": _expand,

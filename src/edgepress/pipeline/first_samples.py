@@ -1,7 +1,9 @@
 """Samples of example inputs: the batch is not always the first axis, and some inputs have none (states, a rate)."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -20,6 +22,12 @@ def first_samples(program: Program, inputs: Sequence[Tensor], count: int) -> lis
         axis = next((i for i, size in enumerate(shape) if str(size) == free), None)
         found.append(value if axis is None else _taken(value, axis, count))
     return found
+
+
+def first_feed(program: Program, inputs: Sequence[Tensor], count: int = 1) -> dict[str, npt.NDArray[Any]]:
+    """The same as sessions take it: input name -> array."""
+    values = first_samples(program, inputs, count)
+    return {name: value.numpy() for name, value in zip(program.input_names, values, strict=True)}
 
 
 def _taken(value: Tensor, axis: int, count: int) -> Tensor:

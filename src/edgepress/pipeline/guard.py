@@ -23,7 +23,7 @@ from edgepress.exporters.onnx import export_onnx
 from edgepress.ir import Program, Refusal
 from edgepress.ir.text import op_name
 from edgepress.passes.mark_dynamic import mark_dynamic
-from edgepress.pipeline.first_samples import first_samples
+from edgepress.pipeline.first_samples import first_feed
 from edgepress.pipeline.kernels import Profile, profile
 from edgepress.quantize.diagnose import Ratio
 from edgepress.quantize.place import fusions
@@ -131,8 +131,7 @@ class Guard:
     def __post_init__(self) -> None:
         self.prepared = prepare(self.program)
         self.capability = load_capability(self.target.capability)
-        given = first_samples(self.program, self.inputs, 1)
-        self.feeds: dict[str, Array] = {n: v.numpy() for n, v in zip(self.program.input_names, given, strict=True)}
+        self.feeds: dict[str, Array] = first_feed(self.program, self.inputs)
 
     def choose(self) -> Choice:
         """Quantize, measure, drop what loses, measure again; the fastest version and the evidence."""

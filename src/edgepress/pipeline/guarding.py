@@ -12,7 +12,7 @@ from edgepress.ir.text import op_name
 from edgepress.measure.record import Measurement
 from edgepress.passes.mark_dynamic import mark_dynamic
 from edgepress.pipeline.bench import Bench
-from edgepress.pipeline.first_samples import first_samples
+from edgepress.pipeline.first_samples import first_feed
 from edgepress.pipeline.guard import Choice, Guard, can_time
 from edgepress.pipeline.kernels import profile
 from edgepress.quantize.options import QuantOptions
@@ -87,9 +87,9 @@ def slower_notes(
         return
     yield f"int8 is not faster than float on {bench.target.name}: {integer:.4g} ms, float {floating:.4g} ms"
     inputs, _ = next(bench.calibration_batches(1))
-    feeds = {n: v.numpy() for n, v in zip(baseline.input_names, first_samples(baseline, inputs, 1), strict=True)}
+    feed = first_feed(baseline, inputs)
     prepared = prepare(baseline)
-    taken = profile(prepared, compressed, artifacts[1], bench.target, feeds, compressed.plans["quantize"]["quantized"])
+    taken = profile(prepared, compressed, artifacts[1], bench.target, feed, compressed.plans["quantize"]["quantized"])
     conversions = sum(taken.conversions.values())
     share = conversions / max(taken.total, 1e-9)
     yield f"{len(taken.conversions)} conversions between integers and floats take {share:.0%} of its kernels' time"

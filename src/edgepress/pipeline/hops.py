@@ -122,9 +122,7 @@ def _reference_hop(
         return
     try:
         reference = Reference(onnx)
-        some = _affordable(reference, program, inputs)
-        feed = _cut(program, inputs, some)
-        theirs = reference.run(feed)
+        some, feed, theirs = _answered(reference, program, inputs)
     except ToolError as error:  # it lacks operators that runtimes have
         note(f"{second}: left out, {error.found}")
         return
@@ -136,14 +134,22 @@ def _reference_hop(
     yield parity
 
 
-def _affordable(reference: Reference, program: Program, inputs: Sequence[torch.Tensor]) -> Any:
-    """The samples that the reference can answer in some seconds, as an index; the first one is timed."""
-    if not _samples_first(inputs):
-        return ...
-    feed, started = _cut(program, inputs, slice(1)), perf_counter()
-    reference.run(feed)
-    affordable = REFERENCE_SECONDS / max(perf_counter() - started, 1e-9)
-    return slice(int(min(max(affordable, 1), REFERENCE_SAMPLES)))
+def _answered(
+    reference: Reference, program: Program, inputs: Sequence[torch.Tensor]
+) -> tuple[Any, dict[str, Array], list[Array]]:
+    """As many samples as the reference answers in some seconds (an index), what it was fed, and its answers.
+
+    The first sample is timed; where there is time for no other, its answer is the result.
+    """
+    some: Any = slice(1) if _samples_first(inputs) else ...
+    feed, started = _cut(program, inputs, some), perf_counter()
+    theirs = reference.run(feed)
+    affordable = min(int(REFERENCE_SECONDS / max(perf_counter() - started, 1e-9)), REFERENCE_SAMPLES)
+    if some is ... or affordable <= 1:
+        return some, feed, theirs
+    some = slice(affordable)
+    feed = _cut(program, inputs, some)
+    return some, feed, reference.run(feed)
 
 
 def _cut(program: Program, inputs: Sequence[torch.Tensor], some: Any) -> dict[str, Array]:

@@ -39,7 +39,7 @@ from edgepress.measure.throughput import measure_throughput
 from edgepress.pipeline.bench import Bench
 from edgepress.pipeline.candidate import Candidate, counted, subject
 from edgepress.pipeline.firmware import measure_firmware
-from edgepress.pipeline.first_samples import first_samples
+from edgepress.pipeline.first_samples import first_feed
 from edgepress.pipeline.fragility import group_sensitivity
 from edgepress.pipeline.hops import PARITY_SAMPLES, fitting, fixed_batch, hops, run_session
 from edgepress.recipe.schema import Measure
@@ -288,5 +288,5 @@ class _Visit:
         size, original = fixed_batch(session) or batch, self._bench.original
         given = self._some_inputs(size)
         if given is original.example_inputs:
-            given = tuple(first_samples(original, given, size))
+            return fitting(first_feed(original, given, size), session)
         return fitting({n: t.numpy() for n, t in zip(original.input_names, given, strict=True)}, session)

@@ -5,6 +5,7 @@ export may be larger than the file it came from (float16 weights) or slower (bra
 """
 
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from edgepress.errors import EdgepressError
 from edgepress.ir import Program
 from edgepress.measure.latency import compare_latency
 from edgepress.measure.size import measure_size
-from edgepress.pipeline.first_samples import first_samples
+from edgepress.pipeline.first_samples import first_feed
 from edgepress.pipeline.hops import fitting
 from edgepress.targets import Target
 from edgepress.targets.companions import companions
@@ -41,12 +42,13 @@ def own_file_notes(own: Path, baseline: Path, target: Target, original: Program)
 
 def _times(own: Path, baseline: Path, target: Target, original: Program) -> tuple[float, float] | None:
     """Median ms of both, in turns; `None` where the file does not run on the target."""
-    sample = zip(original.input_names, first_samples(original, original.example_inputs, 1), strict=True)
-    feed = {name: value.numpy() for name, value in sample}
+    feed = first_feed(original, original.example_inputs)
     try:
-        sessions = {str(number): open_session(path, target) for number, path in enumerate((own, baseline))}
-        feeds = {name: fitting(feed, session) for name, session in sessions.items()}
-        found = compare_latency(sessions, feeds, runs=RUNS)
+        with ExitStack() as stack:
+            files = enumerate((own, baseline))
+            sessions = {str(i): stack.enter_context(closing(open_session(path, target))) for i, path in files}
+            feeds = {name: fitting(feed, session) for name, session in sessions.items()}
+            found = compare_latency(sessions, feeds, runs=RUNS)
     except EdgepressError:
         return None
     first, second = (float(np.median(found[name][0].samples)) for name in ("0", "1"))
