@@ -11,7 +11,7 @@ The anchor is the batch norm or residual addition behind the layer, so that a bl
 it through its shortcut (He et al. 2017, "Channel pruning", eq. 4, with its asymmetric target for whole networks).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ from edgepress.analysis.coupling import arguments
 from edgepress.analysis.layout import atoms_of, blocks_of
 from edgepress.ir.program import Program
 from edgepress.passes.cut_channels import Mask
+from edgepress.prune.heard import range_behind
 from edgepress.prune.lockstep import Batches, Walker
 from edgepress.prune.regression import (
     can_refit,
@@ -36,6 +37,7 @@ from edgepress.prune.regression import (
 aten = torch.ops.aten
 ADDITIONS = (aten.add.Tensor, aten.add_.Tensor)
 ROWS_PER_INPUT = 50  # rows of a regression per unknown: more cost time and gain nothing measurable
+ROUNDS = int(__import__("os").environ.get("ROUNDS", "3"))
 RIDGE = 1e-4  # relative to the mean of the Gram matrix' diagonal
 
 
@@ -139,25 +141,17 @@ def _stays(groups: ChannelGroups, atoms: Mask, node: Node, dim: int) -> Tensor |
 
 def _refit(site: Site, first: Walker, second: Walker, names: dict[str, str], stays: Tensor | None) -> dict[str, Tensor]:
     """The new weights of one site, also written into the walker of the smaller network."""
-    layer = site.layer
-    bound = arguments(layer)
-    weight_name = names[bound["weight"].name]
-    scale = _scale(site, second, names)
-    dim = channel_dim(site.layer)
-    sums = _Sums.zero(to_matrix(layer, second.state[weight_name]))
-    examples = sum(len(z) for z in second.values(site.anchor.name))
-    per_example = max(1, ROWS_PER_INPUT * sums.x.shape[1] // examples)
-    for x, z, z_now in zip(
-        second.values(_source(site).name), first.values(site.anchor.name), second.values(site.anchor.name), strict=True
-    ):
-        goal = z if stays is None else z.index_select(dim, stays)
-        sums.add(*grouped_rows_of(layer, x, goal - z_now, per_example, sums.rows))
-    shift_name = _shift_name(site, names)
-    delta, shift = sums.solve(scale, with_shift=shift_name is not None)
+    weight_name = names[arguments(site.layer)["weight"].name]
     weight = second.state[weight_name]
-    changed = {weight_name: weight + from_matrix(layer, delta, weight).to(weight.dtype)}
+    scale, shift_name = _scale(site, second, names), _shift_name(site, names)
+    rows = _Rows(site, first, second, stays, to_matrix(site.layer, weight).shape)
+    delta, shift = rows.solve(with_shift=shift_name is not None)
+    alive = scale.abs() > 1e-6  # dead channels stay as they are
+    inverse = torch.where(alive, 1 / torch.where(alive, scale, 1.0), 0.0)
+    delta = delta * inverse.reshape(len(delta), -1, 1)
+    changed = {weight_name: weight + from_matrix(site.layer, delta, weight).to(weight.dtype)}
     if shift_name is not None:
-        factor = scale if site.norm is not None else torch.ones_like(scale)
+        factor = alive if site.norm is not None else inverse
         changed[shift_name] = second.state[shift_name] + (shift * factor).to(weight.dtype)
     second.state.update(changed)
     return changed
@@ -178,52 +172,99 @@ def _shift_name(site: Site, names: dict[str, str]) -> str | None:
     return names[node.name] if isinstance(node, Node) and len(node.users) == 1 else None
 
 
-@dataclass
-class _Sums:
-    """Running sums of one regression per group of channels."""
+class _Rows:
+    """The regression of one site: its rows, batch by batch, made again whenever they are read.
 
-    gram: Tensor
-    cross: Tensor
-    x: Tensor
-    y: Tensor
-    rows: int = 0
+    Args:
+        shape: (groups, out, in) of the weight as matrices.
+    """
+
+    def __init__(self, site: Site, first: Walker, second: Walker, stays: Tensor | None, shape: torch.Size) -> None:
+        self._site, self._first, self._second, self._stays = site, first, second, stays
+        self._shape = shape
+        self._heard = range_behind(site.anchor)
+        examples = sum(len(z) for z in second.values(site.anchor.name))
+        self._per_example = max(1, ROWS_PER_INPUT * shape[2] // examples)
+
+    def solve(self, with_shift: bool) -> tuple[Tensor, Tensor]:
+        """Δ (groups, out, in) and δ (channels,) with Δ x + δ ≈ z - z', both in units of the anchor."""
+        system = self._system(with_shift)
+        delta, shift = system.solve(self._cross(None))
+        for _ in range(ROUNDS if self._heard else 0):
+            delta, shift = system.solve(self._cross((delta, shift)))
+        return delta, shift.reshape(-1)
+
+    def _system(self, with_shift: bool) -> "_System":
+        groups, _, width = self._shape
+        gram = torch.zeros(groups, width, width, dtype=torch.float64)
+        total, count = torch.zeros(groups, width, dtype=torch.float64), 0
+        for x, _, _ in self._batches():
+            gram += x.mT @ x
+            total += x.sum(1)
+            count += x.shape[1]
+        return _System.of(gram / count, total / count, with_shift)
+
+    def _cross(self, found: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        """E[x yᵀ] (groups, in, out) and E[y] (groups, out) of what is to be made up for, given what was found so far."""
+        groups, out, width = self._shape
+        cross, total, count = (torch.zeros(groups, width, out, dtype=torch.float64),
+                               torch.zeros(groups, out, dtype=torch.float64), 0)  # fmt: skip
+        for x, goal, now in self._batches():
+            if found is not None and self._heard:
+                goal = self._heard.nearest(goal, now + x @ found[0].mT.to(x.dtype) + found[1][:, None].to(x.dtype))
+            y = goal - now
+            cross += x.mT @ y
+            total += y.sum(1)
+            count += x.shape[1]
+        return cross / count, total / count
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Per batch (groups, rows, in), and (groups, rows, out) of both networks at the anchor."""
+        layer, dim, seed = self._site.layer, channel_dim(self._site.layer), 0
+        for x, z, now in zip(
+            self._second.values(_source(self._site).name),
+            self._first.values(self._site.anchor.name),
+            self._second.values(self._site.anchor.name),
+            strict=True,
+        ):
+            goal = z if self._stays is None else z.index_select(dim, self._stays)
+            both = torch.cat([goal, now], dim)
+            rows, values = grouped_rows_of(layer, x, both, self._per_example, seed)
+            yield rows, *self._split(values)
+            seed += rows.shape[1]
+
+    def _split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Both networks' values out of (groups, rows, 2 · out), whose channels were cut into groups one after the other."""
+        groups, out, _ = self._shape
+        flat = values.transpose(0, 1).reshape(values.shape[1], 2, groups, out)
+        goal, now = flat.permute(1, 2, 0, 3)
+        return goal, now
+
+
+@dataclass(frozen=True)
+class _System:
+    """Normal equations of one gram matrix, for any number of right-hand sides."""
+
+    factor: Tensor
+    mean: Tensor
+    with_shift: bool
 
     @classmethod
-    def zero(cls, matrix: Tensor) -> "_Sums":
-        groups, out, inputs = matrix.shape
-
-        def zeros(*shape: int) -> Tensor:
-            return torch.zeros(groups, *shape, dtype=torch.float64)
-
-        return cls(zeros(inputs, inputs), zeros(inputs, out), zeros(inputs), zeros(out))
-
-    def add(self, x: Tensor, y: Tensor) -> None:
-        """x (groups, rows, in), y (groups, rows, out)."""
-        self.gram += x.mT @ x
-        self.cross += x.mT @ y
-        self.x += x.sum(1)
-        self.y += y.sum(1)
-        self.rows += x.shape[1]
-
-    def solve(self, scale: Tensor, with_shift: bool) -> tuple[Tensor, Tensor]:
-        """Δ (groups, out, in) and δ (channels,) with scale · (Δ x + δ) ≈ y.
-
-        Dead channels (scale near 0) stay as they are.
-        """
-        mean_x, mean_y = self.x / self.rows, self.y / self.rows
-        gram, cross = self.gram / self.rows, self.cross / self.rows
+    def of(cls, gram: Tensor, mean: Tensor, with_shift: bool) -> "_System":
         if with_shift:
-            gram = gram - mean_x[:, :, None] * mean_x[:, None, :]
-            cross = cross - mean_x[:, :, None] * mean_y[:, None, :]
+            gram = gram - mean[:, :, None] * mean[:, None, :]
         ridge = RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)
         eye = torch.eye(gram.shape[1], dtype=gram.dtype)
-        solution = torch.linalg.solve(gram + ridge[:, None, None] * eye, cross)
-        alive = scale.abs() > 1e-6
-        inverse = torch.where(alive, 1 / torch.where(alive, scale, 1.0), 0.0)
-        delta = solution.mT * inverse.reshape(len(gram), -1, 1)
-        left = mean_y - (mean_x[:, None, :] @ solution)[:, 0]
-        shift = left.reshape(-1) * inverse if with_shift else torch.zeros_like(inverse)
-        return delta, shift
+        return cls(torch.linalg.cholesky(gram + ridge[:, None, None] * eye), mean, with_shift)
+
+    def solve(self, right: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Δ (groups, out, in), δ (groups, out)."""
+        cross, mean = right
+        if self.with_shift:
+            cross = cross - self.mean[:, :, None] * mean[:, None, :]
+        solution = torch.cholesky_solve(cross, self.factor)
+        shift = mean - (self.mean[:, None, :] @ solution)[:, 0]
+        return solution.mT, shift if self.with_shift else torch.zeros_like(shift)
 
 
 def inputs_of(batches: Sequence[tuple[tuple[Tensor, ...], Tensor]]) -> list[tuple[Tensor, ...]]:
