@@ -2,9 +2,9 @@
 
 For rows x, goals z and present values z' the change (Δ, δ) of a layer minimises ‖ z - z' - (Δ x + δ) ‖² + λ ‖Δ‖².
 Where a rectifier follows, all values below zero are one (refit after the nonlinearity: Zhang et al. 2016, "Accelerating
-very deep convolutional networks for classification and detection", eq. 4). The one-sided error of such rows is minimised
-by majorisation: each round puts in place of z the value nearest to the present prediction that is heard like z, and
-solves again; the matrix of the system stays, only its right-hand side changes.
+very deep convolutional networks for classification and detection", eq. 4). The one-sided error of such rows is
+minimised by majorisation: each round puts in place of z the value nearest to the present prediction that is heard like
+z, and solves again; the matrix of the system stays, only its right-hand side changes.
 """
 
 from collections.abc import Iterable
