@@ -31,7 +31,9 @@ def fit(rows: Iterable[Row], heard: Range | None, with_shift: bool) -> tuple[Ten
     """
     system = System.of(rows, with_shift)
     found = before = system.solve(*_right_side(rows))
-    for number in range(ROUNDS if heard is not None else 0):
+    if heard is None:
+        return found
+    for number in range(ROUNDS):
         momentum = number / (number + 3)
         ahead = [now + momentum * (now - then) for now, then in zip(found, before, strict=True)]
         before, found = found, system.solve(*_right_side(_as_heard(rows, heard, *ahead)))
