@@ -254,16 +254,20 @@ def main() -> int:
     found_before = json.loads(asked.out.read_text()) if asked.out.is_file() and not asked.again else {}
     findings = Findings(**found_before)
     with tempfile.TemporaryDirectory() as name:
-        run(findings, Path(name), asked.inputs, asked.seconds)
-    findings.counts = dict(sorted(findings.counts.items()))
-    asked.out.write_text(json.dumps(asdict(findings), indent=1) + "\n")
+        for _ in run(findings, Path(name), asked.inputs, asked.seconds):
+            findings.counts = dict(sorted(findings.counts.items()))
+            asked.out.write_text(json.dumps(asdict(findings), indent=1) + "\n")
     print(json.dumps(asdict(findings), indent=1))
     return int(bool(findings.defects))
 
 
-def run(findings: Findings, folder: Path, inputs: int, seconds: float) -> None:
-    """Go on from where the findings end, until so many inputs were tried or so much processor time was used."""
+def run(findings: Findings, folder: Path, inputs: int, seconds: float) -> Iterator[None]:
+    """Go on from where the findings end, until so many inputs were tried or so much processor time was used.
+
+    Stops now and then, so that what was found is written down.
+    """
     found, start, settled = seeds(folder), process_time(), 0
+    findings.kept_mib.append(0)
     for tried, (number, kind, attempt, data) in enumerate(damaged(found, findings.inputs, inputs)):
         path = folder / f"d.{SUFFIXES[kind.split()[0]]}"
         path.write_bytes(data)
@@ -274,9 +278,12 @@ def run(findings: Findings, folder: Path, inputs: int, seconds: float) -> None:
         findings.add(number, kind, said, process_time() - began, memory_mib()[1] - held)
         if tried == SETTLING:
             settled = memory_mib()[0]
+        if tried % SETTLING == 0:
+            findings.kept_mib[-1] = memory_mib()[0] - settled if settled else 0
+            yield
         if process_time() - start > seconds:
             break
-    findings.kept_mib.append(memory_mib()[0] - settled if settled else 0)
+    yield
 
 
 if __name__ == "__main__":
