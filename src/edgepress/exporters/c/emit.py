@@ -20,6 +20,7 @@ class Source:
     Attributes:
         prefix: of all public symbols; two models with different prefixes link into one firmware.
         defines: macros the kernels are built with. target: what the kernels were chosen for.
+        dead: channels of the source that were taken out.
     """
 
     prefix: str
@@ -29,6 +30,7 @@ class Source:
     defines: tuple[str, ...]
     target: str
     rounding: str
+    dead: int = 0
 
     @property
     def upper(self) -> str:
