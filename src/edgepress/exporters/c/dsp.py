@@ -193,6 +193,7 @@ def _tiled(
     lead = pixel_lead(first_reads(op, x.shape, y.shape), y.shape[3], PIXELS, reads_before_writes=True)
     name = f"conv 4x2 smlad, {kind}" + ", 4-bit weights" * four_bits
     defines = ("EP_FOUR_BIT 1",) * four_bits + ("EP_PLAIN_SUMS 1",) * plain
+    defines += ("EP_UNEVEN_CHANNELS 1",) * bool(y.shape[3] % 4)
     defines += (f"EP_LINE_BITS {line_bits}",) if line_bits else ()
     constants = (Constant("weight", "int8_t", stream),)
     return Layer(op, (call,), constants, scratch, {x.name: Overlap(lead)}, name, defines=defines)

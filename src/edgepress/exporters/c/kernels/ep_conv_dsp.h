@@ -141,6 +141,7 @@ EP_INLINE const int8_t *ep_dsp_run(const ep_conv *p, const int8_t *stream, const
     return EP_IS_FOUR_BIT(p) ? ep_dsp_quads4(stream, columns, out, tile) : ep_dsp_quads(stream, columns, out, tile);
 }
 
+#ifdef EP_UNEVEN_CHANNELS
 /* Channels that are no multiple of four. `spare`: eight bytes, where there are fewer than four. */
 static __attribute__((noinline, unused)) void ep_dsp_uneven(const ep_conv *p, const ep_quads *tile, const uint32_t *columns, int8_t *out, int8_t *spare) {
     const int8_t *stream = p->weight;
@@ -159,9 +160,15 @@ static __attribute__((noinline, unused)) void ep_dsp_uneven(const ep_conv *p, co
     }
 }
 
+#define EP_IS_UNEVEN(p) ((p)->out_c & 3)
+#else
+#define EP_IS_UNEVEN(p) 0
+#define ep_dsp_uneven(p, tile, columns, out, spare) ((void)(spare))
+#endif
+
 /* All channels of two pixels; of one, if tile.step is 0 */
 EP_INLINE void ep_dsp_finish(const ep_conv *p, const ep_quads *tile, const uint32_t *columns, int8_t *out, int8_t *spare) {
-    if (p->out_c & 3) ep_dsp_uneven(p, tile, columns, out, spare);
+    if (EP_IS_UNEVEN(p)) ep_dsp_uneven(p, tile, columns, out, spare);
     else ep_dsp_run(p, p->weight, columns, out, tile);
 }
 
