@@ -20,6 +20,7 @@ class Source:
     Attributes:
         prefix: of all public symbols; two models with different prefixes link into one firmware.
         defines: macros the kernels are built with. target: what the kernels were chosen for.
+        dead: channels of the source that were taken out.
     """
 
     prefix: str
@@ -29,6 +30,7 @@ class Source:
     defines: tuple[str, ...]
     target: str
     rounding: str
+    dead: int = 0
 
     @property
     def upper(self) -> str:
@@ -149,13 +151,29 @@ def float_text(value: float) -> str:
 def model_source(source: Source) -> str:
     """The .c file with one function per layer."""
     p = source.prefix
-    defines = dict.fromkeys([*source.defines, *(define for layer in source.layers for define in layer.defines)])
+    chosen = [*source.defines, *_wide_sizes(source.layers)]
+    defines = dict.fromkeys([*chosen, *(define for layer in source.layers for define in layer.defines)])
     lines = [f"#define {define}" for define in defines] + [""] * bool(defines)
     lines += [f'#include "{p}.h"', "", f'#include "{p}_weights.h"']
     lines += [f'#include "kernels/{name}"' for name in kernel_files(source.layers)] + [""]
     for index, layer in enumerate(source.layers):
         lines += _layer_lines(source, index, layer)
     return "\n".join(lines + _entry_points(source))
+
+
+SMALL_SIZES = ("kernel", "stride", "dilation", "pad_")
+
+
+def _wide_sizes(layers: Iterable[Layer]) -> list[str]:
+    """What makes a model's size fields wider, if one of them needs it."""
+    sizes = [
+        (value, 255 if name.removeprefix("conv.").startswith(SMALL_SIZES) else 65535)
+        for layer in layers
+        for call in layer.calls
+        for name, value in call.fields.items()
+        if isinstance(value, int) and call.struct in ("ep_conv", "ep_depthwise")
+    ]
+    return ["EP_WIDE_SIZES 1"] * any(value > most for value, most in sizes)
 
 
 def _layer_lines(source: Source, index: int, layer: Layer) -> list[str]:

@@ -11,6 +11,7 @@ from edgepress.errors import UserError
 from edgepress.exporters.c import artifact, cores, interpret, onnx_qdq, select, tflite
 from edgepress.exporters.c.arithmetic import Rounding
 from edgepress.exporters.c.artifact import CArtifact
+from edgepress.exporters.c.dead_channels import channels, without_dead_channels
 from edgepress.exporters.c.emit import Source
 from edgepress.exporters.c.graph import Array, Graph
 from edgepress.exporters.c.plan import check, plan_memory
@@ -27,6 +28,7 @@ class Options:
         target: a name of `cores.CORES`. name: prefix of all symbols, a C identifier.
         rounding: "double" (TFLM, CMSIS-NN) or "single". specialise: one copy of each kernel per layer: faster, larger.
         four_bit: layers with weights of four bits (quantized to them) keep two in a byte: half the flash, slower.
+        keep_dead: channels that no input changes, or that nothing reads, stay (see dead_channels).
         golden: how many golden vectors to write (seeded random inputs unless `golden_inputs` are given, [n, ...] int8).
     """
 
@@ -35,6 +37,7 @@ class Options:
     rounding: Rounding = "double"
     specialise: bool = False
     four_bit: bool = False
+    keep_dead: bool = False
     golden: int = 2
     golden_inputs: Array | None = None
     seed: int = 0
@@ -65,12 +68,14 @@ def export_graph(graph: Graph, source: Path, out: Path, *, options: Options) -> 
     """As `export`, from a graph already read from `source`."""
     core = cores.core_named(options.target)
     _check(options)
-    graph = rewritten(graph)
-    layers = select.lower(graph, core.isa, options.rounding, four_bit=options.four_bit)
-    plan = plan_memory(graph, layers)
-    check(graph, layers, plan)
+    alive = graph if options.keep_dead else without_dead_channels(graph, options.rounding)
+    work = rewritten(alive)
+    layers = select.lower(work, core.isa, options.rounding, four_bit=options.four_bit)
+    plan = plan_memory(work, layers)
+    check(work, layers, plan)
     defines = ["EP_SINGLE_ROUNDING 1"] * (options.rounding == "single") + ["EP_SPECIALISE 1"] * options.specialise
-    text = Source(options.name, graph, layers, plan, tuple(defines), core.name, options.rounding)
+    dead = channels(graph) - channels(alive)
+    text = Source(options.name, work, layers, plan, tuple(defines), core.name, options.rounding, dead)
     return artifact.write(text, core, out, golden_vectors(graph, options), source)
 
 

@@ -25,6 +25,7 @@ from edgepress.importers.onnx.inputs import (
     examples,
     given_examples,
     is_batch,
+    is_image,
 )
 from edgepress.importers.onnx.layers import recognise_layers
 from edgepress.importers.onnx.lower import lower
@@ -253,10 +254,9 @@ def open_axes(
 
 
 def without_image_sizes(specs: Sequence[InputSpec], axes: Mapping[str, list[int]]) -> dict[str, list[int]]:
-    """Open axes except height and width: of inputs of rank 4 and more only the batch stays."""
+    """Open axes except height and width: of pictures only the batch stays."""
     return {
-        spec.name: [axis for axis in axes[spec.name] if len(spec.shape or ()) < 4 or is_batch(spec, axis)]
-        for spec in specs
+        spec.name: [axis for axis in axes[spec.name] if not is_image(spec) or is_batch(spec, axis)] for spec in specs
     }
 
 

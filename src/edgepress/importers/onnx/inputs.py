@@ -21,6 +21,7 @@ BATCH = 2
 IMAGE_SIZES = (224, 320, 256, 512, 64, 32, 48)
 SEQUENCE_SIZES = (16, 128, 512, 64, 256, 1024, 4000, 16000)
 
+SEQUENCE_WORDS = ("seq", "time", "len", "frame", "past", "token", "position")
 BATCH_LETTERS = ("n", "b", "bs")
 
 
@@ -37,7 +38,12 @@ def is_batch(spec: InputSpec, axis: int) -> bool:
 
 
 def _is_sequence(size: int | str | None) -> bool:
-    return isinstance(size, str) and any(word in size.lower() for word in ("seq", "time", "len", "frame"))
+    return isinstance(size, str) and any(word in size.lower() for word in SEQUENCE_WORDS)
+
+
+def is_image(spec: InputSpec) -> bool:
+    """Whether an input looks like pictures: four axes or more, none called a sequence, as in caches."""
+    return len(spec.shape or ()) >= 4 and not any(map(_is_sequence, spec.shape or ()))
 
 
 def dynamic_axes(specs: Sequence[InputSpec]) -> dict[str, list[int]]:
@@ -62,10 +68,11 @@ def candidate_shapes(specs: Sequence[InputSpec], given: Mapping[str, Sequence[in
     """
     for spec in specs:
         _check_given(spec, given)
-    images = any(len(spec.shape or ()) >= 4 for spec in specs)
+    images = any(map(is_image, specs))
+    names = tuple(size for spec in specs for size in spec.shape or () if isinstance(size, str))
     sizes = IMAGE_SIZES if images else SEQUENCE_SIZES
     for batch, size in itertools.product((BATCH, 1), sizes):
-        yield {spec.name: _shape(spec, given, batch, size) for spec in specs}
+        yield {spec.name: _shape(spec, given, batch, size, names) for spec in specs}
         if not any(_varies(spec, given) for spec in specs) and batch == 1:
             return
 
@@ -99,7 +106,7 @@ def _varies(spec: InputSpec, given: Mapping[str, Sequence[int]]) -> bool:
     return any(not isinstance(s, int) and not is_batch(spec, axis) for axis, s in enumerate(spec.shape))
 
 
-def _shape(spec: InputSpec, given: Mapping[str, Sequence[int]], batch: int, size: int) -> Shape:
+def _shape(spec: InputSpec, given: Mapping[str, Sequence[int]], batch: int, size: int, names: tuple[str, ...]) -> Shape:
     if spec.name in given:
         return tuple(given[spec.name])
     sizes = []
@@ -107,13 +114,31 @@ def _shape(spec: InputSpec, given: Mapping[str, Sequence[int]], batch: int, size
         if isinstance(declared, int):
             sizes.append(declared)
         else:
-            sizes.append(batch if is_batch(spec, axis) else _guess(declared, size))
+            sizes.append(batch if is_batch(spec, axis) else _guess(declared, size, names))
     return tuple(sizes)
 
 
-def _guess(name: str | None, size: int) -> int:
-    """A size for an open axis: channels of an image are 3."""
-    return 3 if name is not None and "channel" in name.lower() else size
+def _guess(name: str | None, size: int, names: tuple[str, ...] = ()) -> int:
+    """A size for an open axis.
+
+    Channels of an image are 3, what a cache holds is half a sequence, and a sum is what its parts are together:
+    "past_sequence_length + 1", or the total where there is a cache.
+    """
+    text = "" if name is None else name.lower()
+    if "channel" in text:
+        return 3
+    if "+" in text:
+        return sum(int(part) if part.strip().isdigit() else _guess(part, size) for part in text.split("+"))
+    if "past" in text:
+        return size // 2
+    if "total" in text and any("past" in other.lower() for other in names):
+        new = any(_is_sequence(other) and not {"past", "total"} & _words(other) for other in names)
+        return size // 2 + (size if new else 1)
+    return size
+
+
+def _words(name: str) -> set[str]:
+    return {word for word in ("past", "total") if word in name.lower()}
 
 
 def example(spec: InputSpec, shape: Shape, seed: int = 0) -> Tensor:

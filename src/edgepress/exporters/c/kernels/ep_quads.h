@@ -1,10 +1,8 @@
 /* What the assembly tiles of four output channels x two pixels have in common: parameters, rounding, begin and end.
  *
- * Two ways to end a tile, chosen per layer by the exporter:
- *   quick  a sum scaled by 2^n (n = 8 or 4) has a high product with n - 1 bits more than it needs: adding half of them and
- *          shifting by n - 1 more rounds twice. What rounding away from zero adds below zero does not show, as those
- *          outputs are cut off at the zero point (ReLU).
- *   plain  all of it (EP_PLAIN_SUMS, where a layer needs it). */
+ * What ends a tile quickly with four-bit weights (ep_conv_dsp4.h): a sum scaled by 2^n has a high product with n - 1 bits
+ * more than it needs; adding half of them and shifting by n - 1 more rounds twice. What rounding away from zero adds below
+ * zero does not show, as those outputs are cut off at the zero point (ReLU). EP_PLAIN has all of it. */
 #ifndef EP_QUADS_H
 #define EP_QUADS_H
 
@@ -31,7 +29,6 @@ typedef struct {
 #define EP_SCALED_HIGH(X, M) "smmla " X ", " X ", " M ", r1\n\t"
 #define EP_PLAIN(X, M) EP_HIGH(X, M) "add " X ", " X ", " X ", asr #31\n\t" EP_ROUND(X)
 #endif
-#define EP_QUICK_A(X, M) EP_HIGH(X, M) EP_ROUND(X)
 #define EP_QUICK_B(X, M) EP_SCALED_HIGH(X, M) EP_ROUND(X)
 #define EP_PLAIN_B(X, M) "add " X ", r1, " X ", asr #8\n\t" EP_PLAIN(X, M)
 #define EP_NEXT_SHIFT "lsr r3, r3, #8\n\t"
