@@ -117,13 +117,14 @@ def header_source(source: Source) -> str:
     lines += [
         "",
         "/* real value = SCALE * (int8 - ZERO_POINT). `arena` is yours: "
-        f"{u}_ARENA_BYTES bytes, aligned to 8. No state outlives a call,",
+        f"{u}_ARENA_BYTES bytes, aligned to 8. {_about_state(source)},",
         " * so one arena per thread makes the model re-entrant. It also holds inputs and outputs: write the inputs",
         f" * before each {p}_run (it overwrites them), read the outputs before the next. */",
         f"int8_t *{p}_input(void *arena, int index);",
         f"const int8_t *{p}_output(const void *arena, int index);",
         f"void {p}_run(void *arena);",
         "",
+        *_reset_declaration(source),
         f"/* One layer alone, 0 <= index < {u}_LAYERS: {p}_run is all of them in order. */",
         f"void {p}_run_layer(void *arena, int index);",
         "",
@@ -131,6 +132,31 @@ def header_source(source: Source) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def keeps_state(source: Source) -> bool:
+    return any(layer.kept for layer in source.layers)
+
+
+def _about_state(source: Source) -> str:
+    return "State goes on in it from call to call" if keeps_state(source) else "No state outlives a call"
+
+
+def _reset_declaration(source: Source) -> list[str]:
+    if not keeps_state(source):
+        return []
+    comment = "/* The next run starts anew. Call it once before the first: states go on from run to run. */"
+    return [comment, f"void {source.prefix}_reset(void *arena);", ""]
+
+
+def _reset_function(source: Source) -> list[str]:
+    """All states to zero."""
+    if not keeps_state(source):
+        return []
+    kept = [layer for layer in source.layers if layer.kept]
+    ends = [(source.plan.offsets[f"scratch:{layer.op.name}"], layer.scratch) for layer in kept]
+    clear = "    for (int32_t i = 0; i < {1}; i++) ((uint8_t *)arena)[{0} + i] = 0;"
+    return [f"void {source.prefix}_reset(void *arena) {{", *(clear.format(*end) for end in ends), "}", ""]
 
 
 def _border_macros(source: Source, macro: str, name: str) -> list[str]:
@@ -257,6 +283,7 @@ def _entry_points(source: Source) -> list[str]:
         "    if (layers[index]) layers[index](arena);",
         "}",
         "",
+        *_reset_function(source),
     ]
 
 

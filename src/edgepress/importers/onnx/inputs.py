@@ -14,6 +14,9 @@ from edgepress.importers.onnx.values import Unsupported, ensure_affordable, torc
 
 Shape = tuple[int, ...]
 
+MAX_INPUT_BYTES = 512 << 20
+"""No edge network reads more at once: 40 pictures of a megapixel as floats."""
+
 BATCH = 2
 """Example size of a dynamic batch axis: not 1, which export would take for a constant."""
 
@@ -141,14 +144,29 @@ def _words(name: str) -> set[str]:
     return {word for word in ("past", "total") if word in name.lower()}
 
 
+def input_type(spec: InputSpec) -> torch.dtype:
+    """The type an input is held in; float where the file does not say."""
+    return torch_dtype(spec.onnx_type) if spec.onnx_type else torch.float32
+
+
+def stand_in(spec: InputSpec, shape: Shape) -> Tensor:
+    """A tensor of an input's shape and type without anything in it, for a run on shapes (inside a fake mode).
+
+    Raises:
+        Unsupported: the shape is absurdly large, or the type is not numeric.
+    """
+    ensure_affordable(shape, input_type(spec), MAX_INPUT_BYTES)
+    return torch.empty(shape, dtype=input_type(spec))
+
+
 def example(spec: InputSpec, shape: Shape, seed: int = 0) -> Tensor:
     """Values of the input's type: normal floats, token-like small integers, true flags.
 
     Raises:
         Unsupported: the shape is absurdly large, or the type is not numeric.
     """
-    dtype = torch_dtype(spec.onnx_type) if spec.onnx_type else torch.float32
-    ensure_affordable(shape, dtype)
+    dtype = input_type(spec)
+    ensure_affordable(shape, dtype, MAX_INPUT_BYTES)
     generator = torch.Generator().manual_seed(seed + 1)
     if dtype == torch.bool:
         return torch.ones(shape, dtype=dtype)
@@ -159,8 +177,8 @@ def example(spec: InputSpec, shape: Shape, seed: int = 0) -> Tensor:
     return torch.randint(0, 2, shape, generator=generator).to(dtype)
 
 
-def examples(specs: Sequence[InputSpec], shapes: Mapping[str, Shape], seed: int = 0) -> tuple[Tensor, ...]:
-    """One example per input.
+def check_tensors(specs: Sequence[InputSpec]) -> None:
+    """Every input must be a tensor.
 
     Raises:
         Unsupported: an input is a sequence or an optional.
@@ -172,6 +190,10 @@ def examples(specs: Sequence[InputSpec], shapes: Mapping[str, Shape], seed: int 
                 found="a sequence, optional or undeclared type",
                 expected="a tensor",
             )
+
+
+def examples(specs: Sequence[InputSpec], shapes: Mapping[str, Shape], seed: int = 0) -> tuple[Tensor, ...]:
+    """One example per input."""
     return tuple(example(spec, shapes[spec.name], seed + i) for i, spec in enumerate(specs))
 
 

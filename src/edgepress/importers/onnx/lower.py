@@ -115,7 +115,7 @@ class _Lowering:
         step = self.step(node)
         if step is None:
             return ()
-        expanded = expand(step, self.constants) or expand_block(step, self.constants) or expand_linear(step)
+        expanded = self.expanded(step)
         if expanded is None:
             return (step,)
         steps, constants = expanded
@@ -123,9 +123,25 @@ class _Lowering:
         self.constants.update((constant.name, constant) for constant in constants)
         return steps
 
+    def expanded(self, step: Step) -> tuple[tuple[Step, ...], tuple[Constant, ...]] | None:
+        """The steps that a step stands for and their constants, if it stands for others.
+
+        Raises:
+            UserError: the node lacks what they are made of.
+        """
+        try:
+            return expand(step, self.constants) or expand_block(step, self.constants) or expand_linear(step)
+        except (KeyError, IndexError, ValueError, TypeError, RuntimeError, AttributeError, OverflowError) as error:
+            raise UserError(
+                f"node {step.name!r} ({step.kind}) does not have the inputs and attributes of its kind",
+                found=f"{len(step.inputs)} inputs, attributes {sorted(step.attributes)}; {error}"[:300],
+                expected="what the operator's definition says",
+                fix="export the model again",
+            ) from error
+
     def step(self, node: ir.Node) -> Step | None:
         domain = "" if node.domain == "ai.onnx" else node.domain
-        kind = f"{domain}::{node.op_type}" if domain else node.op_type
+        kind = f"{domain}::{node.op_type}" if domain else f"{node.op_type}"  # bytes where it is no text
         if kind == "Constant":
             self.constant(node.outputs[0], self.constant_value(node))
             return None
@@ -299,6 +315,13 @@ def _missing_operators(missing: Mapping[str, int]) -> Unsupported:
             found=", ".join(f"{kind} ({count}x)" for kind, count in sorted(missing.items())),
             expected="the model from before that step",
             fix="take the model that was optimized, or save it at ORT_ENABLE_EXTENDED instead of ORT_ENABLE_ALL",
+        )
+    if all(kind.startswith("ai.onnx.ml::") for kind in missing):
+        return Unsupported(
+            "the model is no network, or has a part that is none",
+            found=", ".join(f"{kind} ({count}x)" for kind, count in sorted(missing.items())),
+            expected="layers, scalers and linear models: trees and kernel machines have nothing to press",
+            fix="run that part beside the network, and cut it off with onnx.utils.extract_model",
         )
     return Unsupported(
         "the model uses operators this importer does not have",

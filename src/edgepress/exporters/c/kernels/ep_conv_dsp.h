@@ -30,30 +30,32 @@
 #define EP_STEPS 16 /* of a round */
 #define EP_STEP_BYTES 56
 
-/* Two inputs: r0 weights, r1 columns, r2 r3 raw words, r4 r5 inputs, sums r6 r7 a, r8 r9 ab, r10 r11 c, r12 lr cd.
+/* Two inputs: r0 weights, r1 columns, r2 r3 raw words, r4 r5 inputs, sums r6 r7 a, r8 r9 ab, r10 r11 c, r12 lr cd; sums
+ * of the second pixel go on from the registers A, AB, C, CD.
  * Four single loads in a row take 5 cycles, two LDRD 6. */
-#define EP_STEP \
+#define EP_STEP_FROM(A, AB, C, CD) \
     "ldr r2, [r0], #4\n\t" \
     "ldr r3, [r0], #4\n\t" \
     "ldr r4, [r1], #4\n\t" \
     "ldr r5, [r1], #4\n\t" \
+    "smlad r9, r2, r5, " AB "\n\t" \
     "smlad r8, r2, r4, r8\n\t" \
-    "smlad r9, r2, r5, r9\n\t" \
+    "smlad lr, r3, r5, " CD "\n\t" \
     "smlad r12, r3, r4, r12\n\t" \
-    "smlad lr, r3, r5, lr\n\t" \
     "sxtb16 r2, r2\n\t" \
     "sxtb16 r3, r3\n\t" \
+    "smlad r7, r2, r5, " A "\n\t" \
     "smlad r6, r2, r4, r6\n\t" \
-    "smlad r7, r2, r5, r7\n\t" \
-    "smlad r10, r3, r4, r10\n\t" \
-    "smlad r11, r3, r5, r11\n\t"
+    "smlad r11, r3, r5, " C "\n\t" \
+    "smlad r10, r3, r4, r10\n\t"
+#define EP_STEP EP_STEP_FROM("r7", "r9", "r11", "lr")
 
 /* Channel quads of two pixels: out[pixel * step + channel]; returns the rest of the stream. No prologue of the
  * compiler's: it needs every register. */
 static __attribute__((naked, noinline, unused)) const int8_t *ep_dsp_quads(
     const int8_t *stream EP_NAKED, const uint32_t *columns EP_NAKED, int8_t *out EP_NAKED, const ep_quads *tile EP_NAKED) {
     __asm__ volatile(
-        EP_QUADS_BEGIN
+        EP_QUADS_BEGIN(EP_STEP_FROM("r6", "r8", "r10", "r12"))
         EP_4_TIMES(EP_4_TIMES(EP_STEP))
         EP_QUADS_ROUND
         EP_IF_PLAIN("ldr r3, [sp, #20]\n\t")
@@ -62,7 +64,10 @@ static __attribute__((naked, noinline, unused)) const int8_t *ep_dsp_quads(
         "sub r12, r12, r10\n\t"
         "sub lr, lr, r11\n\t"
         EP_IF_PLAIN("cmp r3, #0\n\tbne.w 2f\n\t")
-        "ldm r0!, {r1, r2, r3}\n\t"
+        "ldr r4, [sp, #16]\n\t"
+        "ldr r1, [r0], #4\n\t"
+        "ldr r2, [r0], #4\n\t"
+        "ldr r3, [r0], #4\n\t"
         "sxtah r5, r4, r1\n\t"
         EP_LINE("r6", "r2") EP_LINE("r7", "r2")
         "lsl r5, r5, #8\n\t"
@@ -77,6 +82,7 @@ static __attribute__((naked, noinline, unused)) const int8_t *ep_dsp_quads(
         EP_IF_PLAIN(
             "b 5f\n"
             "2:\n\t"
+            "ldr r4, [sp, #16]\n\t"
             "ldm r0!, {r1, r2, r3, r5}\n\t"
             EP_PLAIN("r6", "r2") EP_PLAIN("r7", "r2") EP_NEXT_SHIFT
             EP_PLAIN_B("r8", "r5") EP_PLAIN_B("r9", "r5") EP_NEXT_SHIFT
@@ -133,7 +139,9 @@ EP_INLINE ep_quads ep_dsp_tile(const ep_conv *p, int32_t words) {
     const int32_t small = EP_IS_FOUR_BIT(p), steps = small ? EP_STEPS4 : EP_STEPS, size = small ? EP_STEP_BYTES4 : EP_STEP_BYTES;
     const int32_t step = p->out_c < 4 ? 4 : p->out_c;
     const int32_t zero = small || EP_IS_PLAIN(p) ? p->out_zero : EP_AND_A_HALF(p->out_zero, EP_LINE_BITS);
-    const ep_quads tile = {step, (p->out_c + 3) >> 2, zero, EP_IS_PLAIN(p), 16 * words, (-2 * words & (steps - 1)) * size};
+    const int32_t one = 36 + (small ? 8 : 16) * words + (EP_IS_PLAIN(p) && !small ? 8 : 0); /* bytes of a quad */
+    const int32_t skip = (-(2 * words - !small) & (steps - 1)) * size;
+    const ep_quads tile = {step, ((p->out_c + 3) >> 2) * one, zero, EP_IS_PLAIN(p), 16 * words, skip, one};
     return tile;
 }
 
@@ -147,9 +155,9 @@ static __attribute__((noinline, unused)) void ep_dsp_uneven(const ep_conv *p, co
     const int8_t *stream = p->weight;
     ep_quads part = *tile;
     if (p->out_c > 4) { /* the first quad overlaps the next */
-        part.quads = 1;
+        part.bytes = tile->quad_bytes;
         stream = ep_dsp_run(p, stream, columns, out, &part);
-        part.quads = tile->quads - 1;
+        part.bytes = tile->bytes - tile->quad_bytes;
         ep_dsp_run(p, stream, columns, out + (p->out_c & 3), &part);
         return;
     }

@@ -309,12 +309,23 @@ EP_INLINE void ep_depthwise_strip(const ep_conv *p, const int8_t *in, int32_t y,
     if (rows > above + inside && border) ep_depthwise_border(p, plane + inside * (EP_PLANE_PITCH / 4), to->size >> 2, rows - above - inside);
 }
 
+static __attribute__((noinline, unused)) void ep_copy_words(uint32_t *to, const uint32_t *from, int32_t words) {
+    __asm__ volatile("b 2f\n"
+                     "1:\n\t"
+                     "ldm %[from]!, {r3, r4, r5, r6}\n\t"
+                     "stm %[to]!, {r3, r4, r5, r6}\n"
+                     "2:\n\t"
+                     "subs %[words], %[words], #4\n\t"
+                     "bge 1b"
+                     : [to] "+r"(to), [from] "+r"(from), [words] "+r"(words)
+                     :
+                     : "r3", "r4", "r5", "r6", "cc", "memory");
+    for (words &= 3; words > 0; words--) *to++ = *from++;
+}
+
 /* Rows that a strip shares with the one before */
 EP_INLINE void ep_depthwise_keep(uint32_t *plane, int32_t size, int32_t moved, int32_t words) {
-    for (int32_t k = 0; k < 4; k++, plane += size) {
-        uint32_t *to = plane;
-        for (const uint32_t *end = plane + words; to != end; to++) *to = to[moved];
-    }
+    for (int32_t k = 0; k < 4; k++, plane += size) ep_copy_words(plane, plane + moved, words);
 }
 
 /* Four channels from `base` on, of which the first `skip` are done. */
