@@ -4,7 +4,7 @@ The table orders what to cut; the budget itself is met by measuring the cut netw
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,28 +23,37 @@ Choose = Callable[[Sequence[tuple[str, Budget]]], Mask]
 
 TOLERANCE = 0.05  # how far below the budget the measured latency may end, relative
 TRIES = 10
-DETOURS = 4  # around channels that save too much at once
+DETOURS = 7  # the first search, and those around channels that save too much at once
 LOOKS = 3  # at a network whose time is near the budget
 LEAST_BENEFIT = 0.1  # of what a unit saves on average by its MACs: a benefit lost in noise is not nothing
 
 
 @dataclass(frozen=True, eq=False)
 class TimeTable:
-    """Latency relative to the original as a sum over units. Same questions as `CostModel`."""
+    """Latency relative to the original as a sum over units. Same questions as `CostModel`.
+
+    Attributes:
+        saved: by each unit. eagerness: factors on that in the order of removal alone.
+    """
 
     saved: Floats
+    eagerness: Floats | float = 1.0
 
     def total(self, keep: Mask) -> float:
         """The latency, 1 for all units; a model for ordering, not a measurement."""
         return 1.0 - float(self.saved[~keep].sum())
 
     def per_unit(self, keep: Mask) -> Floats:
-        """What removing each unit saves."""
-        return self.saved
+        """What removing each unit saves, in the eyes of those who rank them."""
+        return self.saved * self.eagerness
 
-    def without(self, units: Mask) -> "TimeTable":
-        """The same, but these units seem to save nothing: they go last."""
-        return TimeTable(np.where(units, 0.0, self.saved))
+    def last(self, units: Mask) -> "TimeTable":
+        """The same, but these units go after all others."""
+        return replace(self, eagerness=np.where(units, 0.0, self.eagerness))
+
+    def first(self, units: Mask) -> "TimeTable":
+        """The same, but these units go as soon as those ahead of them in their groups are gone."""
+        return replace(self, eagerness=np.where(units, 1e9, self.eagerness))
 
 
 def time_table(
@@ -126,24 +135,27 @@ class _Search:
     def run(self) -> Mask:
         """The slowest network found that is fast enough.
 
-        Where the next channels to go save too much at once (a residual stream of 16 becomes one of 8), those behind
-        them are tried in their place.
+        Where the next channels to go save too much at once (a residual stream of 16 becomes one of 8), the search is
+        made again with them behind all others, and with them ahead of all others and fewer of these.
 
         Raises:
             UserError: no cut is fast enough.
         """
-        best = self._fastest()
-        fast = best
+        best, waiting = None, [self.table]
         for _ in range(DETOURS):
-            slow, fast = self._close_in(fast)
-            best = max(best, fast, key=lambda cut: cut.measured)
-            if self._near(best):
+            if not waiting or (best is not None and self._near(best)):
                 break
-            self.table = self.table.without(slow.keep & ~fast.keep)
+            self.table = waiting.pop(0)
             try:
-                fast = self._fastest()
-            except UserError:  # not without these channels
-                break
+                slow, fast = self._close_in(self._fastest())
+            except UserError:
+                if best is None:
+                    raise
+                continue  # not in this order
+            best = fast if best is None else max(best, fast, key=lambda cut: cut.measured)
+            if (jump := slow.keep & ~fast.keep).any():
+                waiting += [self.table.last(jump), self.table.first(jump)]
+        assert best is not None
         return best.keep
 
     def _near(self, cut: _Cut) -> bool:
