@@ -65,6 +65,7 @@ def _suppressed(g: GraphBuilder, node: Node, out: str) -> None:
 
 COUNTED: Mapping[str, Translation] = {
     "aten.nonzero": _nonzero, "aten.masked_select": _masked_select, "edgepress.non_max_suppression": _suppressed,
+    **dict.fromkeys(("aten.item", "aten._local_scalar_dense"), nothing),  # read where a size asks for them
     # What torch promises itself about such a length; the runtime has no use for it.
     **dict.fromkeys(("aten._assert_scalar", "aten._assert_async.msg", "aten.sym_constrain_range_for_size"), nothing),
 }  # fmt: skip
