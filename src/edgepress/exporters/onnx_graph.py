@@ -27,6 +27,7 @@ ARITHMETIC = {
     "sym_min": "Min", "sym_float": "Identity", "floor": "Floor", "ceil": "Ceil", "_sym_sqrt": "Sqrt",
 }  # fmt: skip
 ROUNDED = ("floor", "ceil")
+READ = ("item.default", "_local_scalar_dense.default")  # a number taken from a tensor while running
 
 
 class NotTranslated(Exception):
@@ -174,6 +175,9 @@ class GraphBuilder:
         name = size.target.__name__ if callable(size.target) else str(size.target)
         if name == "sym_size.int":
             return self._axis(*size.args)  # type: ignore[arg-type]
+        if name in READ and not isinstance(size.meta["val"], float | torch.SymFloat):
+            whole = self.emit("Cast", [self.name(size.args[0])], to=TensorProto.INT64)
+            return self.emit("Reshape", [whole, self.integers([1])])
         if name not in ARITHMETIC or not is_size(size):
             raise NotTranslated(f"a size computed by {name}")
         fractions = _is_fraction(size) or name in ROUNDED

@@ -125,7 +125,7 @@ def _guess(name: str | None, size: int, names: tuple[str, ...] = ()) -> int:
     """A size for an open axis.
 
     Channels of an image are 3, what a cache holds is half a sequence, and a sum is what its parts are together:
-    "past_sequence_length + 1", or the total where there is a cache.
+    "past_sequence_length + 1", or the total and the length of a mask where there is a cache.
     """
     text = "" if name is None else name.lower()
     if "channel" in text:
@@ -134,14 +134,14 @@ def _guess(name: str | None, size: int, names: tuple[str, ...] = ()) -> int:
         return sum(int(part) if part.strip().isdigit() else _guess(part, size) for part in text.split("+"))
     if "past" in text:
         return size // 2
-    if "total" in text and any("past" in other.lower() for other in names):
-        new = any(_is_sequence(other) and not {"past", "total"} & _words(other) for other in names)
+    if ("total" in text or "mask" in text) and any("past" in other.lower() for other in names):
+        new = any(_is_sequence(other) and not _words(other) for other in names)
         return size // 2 + (size if new else 1)
     return size
 
 
 def _words(name: str) -> set[str]:
-    return {word for word in ("past", "total") if word in name.lower()}
+    return {word for word in ("past", "total", "mask") if word in name.lower()}
 
 
 def input_type(spec: InputSpec) -> torch.dtype:
