@@ -54,11 +54,11 @@ def test_attention_with_a_mask(write: Write, mask: np.ndarray) -> None:
     agree(path, {"x": floats(BATCH, LENGTH, WIDTH), "m": mask.astype(np.int32)})
 
 
-def test_attention_with_a_cache_is_refused(write: Write) -> None:
-    weights = {"w": floats(WIDTH, 3 * WIDTH), "b": floats(3 * WIDTH)}
-    nodes = block("Attention", "x w b", "y present", num_heads=HEADS)
+def test_a_cache_of_fixed_length_is_refused(write: Write) -> None:
+    weights = {"w": floats(WIDTH, 3 * WIDTH), "b": floats(3 * WIDTH), "p": floats(2, 1, HEADS, 8, WIDTH // HEADS)}
+    nodes = block("Attention", "x w b - p", "y present", num_heads=HEADS, past_present_share_buffer=1)
     path = write(nodes, {"x": [1, LENGTH, WIDTH]}, ["y", "present"], weights, domains=["com.microsoft"])
-    with pytest.raises(Unsupported, match="fused attention"):
+    with pytest.raises(Unsupported, match="fixed length"):
         load(path)
 
 
