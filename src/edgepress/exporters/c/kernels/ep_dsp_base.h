@@ -45,8 +45,6 @@ EP_INLINE void ep_dsp_clamp(int8_t *values, int32_t size, int32_t low, int32_t h
 
 #ifdef EP_SINGLE_ROUNDING
 #define EP_DSP_SHIFT(shift) ((shift) - 1)
-/* the same in assembly: register X by multiplier M, shift r3, zero point r1 */
-#define EP_SCALE(X, M) "smmul " X ", " X ", " M "\n\tasrs " X ", " X ", r3\n\tadc " X ", " X ", r1\n\tssat " X ", #8, " X "\n\t"
 EP_INLINE int32_t ep_dsp_rescale(int32_t x, int32_t multiplier, int32_t shift, int32_t zero) {
     __asm__("smmul %0, %0, %1\n\tasrs %0, %0, %2\n\tadc %0, %0, %3\n\tssat %0, #8, %0"
             : "+r"(x) : "r"(multiplier), "r"(shift), "r"(zero) : "cc");
@@ -55,9 +53,6 @@ EP_INLINE int32_t ep_dsp_rescale(int32_t x, int32_t multiplier, int32_t shift, i
 #define EP_DSP_DOUBLED(x) (x)
 #else
 #define EP_DSP_SHIFT(shift) (shift)
-#define EP_SCALE(X, M) \
-    "smmulr " X ", " X ", " M "\n\tadd " X ", " X ", " X ", asr #31\n\t" \
-    "asrs " X ", " X ", r3\n\tadc " X ", " X ", r1\n\tssat " X ", #8, " X "\n\t"
 /* takes 2x */
 EP_INLINE int32_t ep_dsp_rescale(int32_t x, int32_t multiplier, int32_t shift, int32_t zero) {
     __asm__("smmulr %0, %0, %1\n\tadd %0, %0, %0, asr #31\n\tasrs %0, %0, %2\n\tadc %0, %0, %3\n\tssat %0, #8, %0"
