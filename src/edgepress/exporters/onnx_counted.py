@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch.fx import Node
 
@@ -58,9 +57,8 @@ def _suppressed(g: GraphBuilder, node: Node, out: str) -> None:
         thresholds = thresholds[:1]
     elif lowest is not None:
         thresholds[1] = g.constant(to_numpy(lowest))
-    most = g.constant(np.asarray([limit], np.int64))
-    g.emit("NonMaxSuppression", [g.name(boxes), g.name(scores), most, *thresholds], out=out,
-           center_point_box=int(bool(centres)))  # fmt: skip
+    names = [g.name(boxes), g.name(scores), g.sizes([limit]), *thresholds]
+    g.emit("NonMaxSuppression", names, out=out, center_point_box=int(bool(centres)))
 
 
 COUNTED: Mapping[str, Translation] = {

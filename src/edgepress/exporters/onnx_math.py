@@ -212,8 +212,8 @@ def _topk(g: GraphBuilder, node: Node, out: str) -> None:
 
 def _order(g: GraphBuilder, node: Node, out: str) -> None:
     """argsort and sort: TopK of everything, equal values in the order in which they lie."""
-    how = {**dict(zip(("dim", "descending"), node.args[1:], strict=False)), **node.kwargs}
-    source, axis = arg(node, 0), int(how.get("dim", -1))  # type: ignore[call-overload]
+    how: dict[str, Any] = {**dict(zip(("dim", "descending"), node.args[1:], strict=False)), **node.kwargs}
+    source, axis = arg(node, 0), int(how.get("dim", -1))
     count = source.meta["val"].shape[axis]
     wanted = g.integers([count]) if isinstance(count, int) else g.sizes([(source, axis % rank(source))])
     several = not isinstance(node.meta["val"], torch.Tensor)

@@ -219,3 +219,24 @@ def test_what_was_exported_with_dynamic_integers_comes_back(tmp_path: Path) -> N
         expected, (found,) = program.module()(x), back.module()(x)
     assert (found - expected).abs().max() < 0.03 * expected.abs().max()
     assert {"aten.lstm.input", "aten.linear.default"} <= {str(n.target) for n in back.nodes}
+
+
+def test_whether_anything_was_found_is_asked_while_the_network_runs_not_at_import(tmp_path: Path) -> None:
+    """Detectors ask for the number of boxes left, which no example decides: the branch with boxes is the network."""
+    empty = helper.make_graph([node("Constant", [], ["e"], value=numpy_helper.from_array(floats(0, 2)))], "then", [],
+                              [helper.make_empty_tensor_value_info("e")])  # fmt: skip
+    some = helper.make_graph([node("MatMul", ["rows", "w"], ["r"])], "else", [],
+                             [helper.make_empty_tensor_value_info("r")])  # fmt: skip
+    nodes = [node("Greater", ["x", "z"], ["m"]), node("NonZero", ["m"], ["n"]),
+             node("Transpose", ["n"], ["i"], perm=[1, 0]), node("GatherND", ["x", "i"], ["v"]),
+             node("Unsqueeze", ["v", "one"], ["rows"]), node("Shape", ["rows"], ["sizes"]),
+             node("ReduceProd", ["sizes"], ["count"], keepdims=0), node("Equal", ["count", "none"], ["q"]),
+             node("Cast", ["q"], ["is_empty"], to=TensorProto.BOOL),
+             node("If", ["is_empty"], ["y"], then_branch=empty, else_branch=some)]  # fmt: skip
+    stored = {"z": np.float32(0), "one": np.array([1]), "none": np.array(0), "w": floats(1, 2)}
+    program = assert_agree(File(nodes, ROWS, ["y"], X, stored), tmp_path)
+    artifact = export_onnx(program, tmp_path / "again.onnx")
+    (found,) = onnxruntime.InferenceSession(artifact.path.read_bytes()).run(None, X)
+    (expected,) = onnxruntime.InferenceSession((tmp_path / "m.onnx").read_bytes()).run(None, X)
+    assert len(expected) > 2
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

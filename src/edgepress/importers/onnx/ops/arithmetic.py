@@ -217,7 +217,8 @@ def _cast_symbols(a: Numbers, to: int) -> Any:
         return _each(lambda x: torch.sym_float(x) if is_symbolic(x) else float(x), a)
     if to in INTEGER_TYPES:
         return _each(lambda x: torch.sym_int(x) if is_symbolic(x) else int(x), a)
-    return _each(lambda x: x != 0, a) if to == 9 else NotImplemented
+    # A symbolic truth is no number: compared with 0 it would count as another object, that is as true.
+    return _each(lambda x: x if isinstance(x, torch.SymBool) else x != 0, a) if to == 9 else NotImplemented
 
 
 def cast_like(a: Numbers, like: Numbers, **_: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import guard_or_false
 
 from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.graph import Body
@@ -24,8 +25,13 @@ def if_node(executor: Any, environment: Any, condition: Value, *, then_branch: B
     if isinstance(condition, Tensor) and (torch.compiler.is_exporting() or executor.both_branches):
         return _traced_if(executor, environment, condition, then_branch, else_branch)
     known = to_numbers(condition)
-    branch = then_branch if known is not None and bool(known.reshape(-1)[0]) else else_branch
+    branch = then_branch if known is not None and _holds(known.reshape(-1)[0]) else else_branch
     return tuple(executor.run(branch, {}, environment))
+
+
+def _holds(condition: Any) -> bool:
+    """Whether a condition holds; what is asked of a length that depends on values ("is it empty?") counts as no."""
+    return guard_or_false(condition) if isinstance(condition, torch.SymBool) else bool(condition)
 
 
 def _traced_if(executor: Any, environment: Any, condition: Tensor, then_branch: Body, else_branch: Body) -> Any:
