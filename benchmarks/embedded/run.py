@@ -33,13 +33,14 @@ def peers() -> dict[str, Any]:
     return json.loads((HERE / "peers.json").read_text())
 
 
-def measure(core: str, network: str, path: Path, *, specialise: bool) -> dict[str, Any]:
+def measure(core: str, network: str, path: Path, *, specialise: bool, keep_dead: bool = False) -> dict[str, Any]:
     """Export, build, run and count one network on one core."""
     graph = read_graph(path)
     rows = np.random.default_rng(0).integers(-128, 128, (VECTORS, graph.tensor(graph.inputs[0]).size)).astype(np.int8)
     expected = np.stack([reference(graph, row) for row in rows])
     with tempfile.TemporaryDirectory() as folder:
-        artifact = export(path, Path(folder), options=Options(target=core, name=network, specialise=specialise))
+        options = Options(target=core, name=network, specialise=specialise, keep_dead=keep_dead)
+        artifact = export(path, Path(folder), options=options)
         found = deploy(Path(folder), rows)
     plan = {key: artifact.manifest[key] for key in ("arena_lower_bound_bytes", "arena_without_overlap_bytes")}
     layers = [
@@ -54,6 +55,7 @@ def measure(core: str, network: str, path: Path, *, specialise: bool) -> dict[st
         "code_bytes": found.code_bytes,
         "arena_bytes": found.arena_bytes,
         **plan,
+        "dead_channels": artifact.manifest["dead_channels"],
         "static_ram_bytes": found.static_ram_bytes,
         "stack_bytes": found.stack_bytes,
         "vectors": VECTORS,
@@ -62,6 +64,14 @@ def measure(core: str, network: str, path: Path, *, specialise: bool) -> dict[st
         "compiler": found.compiler,
         "layers": layers,
     }
+
+
+def both(core: str, network: str, path: Path, *, specialise: bool) -> dict[str, Any]:
+    """The row of a network; where channels were taken out, with the row of all of them inside."""
+    row = measure(core, network, path, specialise=specialise)
+    if row["dead_channels"]:
+        row["with_all_channels"] = measure(core, network, path, specialise=specialise, keep_dead=True)
+    return row
 
 
 def cost_of(found: Deployment, layer: str) -> dict[str, Any]:
@@ -110,7 +120,7 @@ def main() -> None:
         record["results"][core] = {
             network: {"skipped": reason}
             if reason
-            else measure(core, network, models / f"{file}.tflite", specialise=options.specialise)
+            else both(core, network, models / f"{file}.tflite", specialise=options.specialise)
             for network, file in NETWORKS.items()
         }
         options.out.write_text(json.dumps(record, indent=1) + "\n")  # core by core: a run that is cut short is not lost

@@ -1,7 +1,8 @@
 """Feed the importers with damaged files, and count: every answer must be a network or a user error, soon and in bounds.
 
-    python benchmarks/onnx_import/fuzz.py [--inputs 2000] [--seconds 300] [--out benchmarks/onnx_import/fuzz.json]
+    python benchmarks/onnx_import/fuzz.py [--inputs 4000] [--seconds 900] [--out benchmarks/onnx_import/fuzz.json]
 
+A run that stopped at its time is taken up where it stopped, by the same command; `--again` starts from the first input.
 Seeds are small networks written here, and the smallest files below EDGEPRESS_DATA/onnx. ONNX files are damaged as bytes
 and as graphs (operators, edges, attributes, sizes, stored numbers exchanged); safetensors, state dicts and `.pt2`
 archives as bytes. The process may not take more than 8 GiB, and no input more than 60 seconds of processor time.
@@ -16,8 +17,8 @@ import signal
 import sys
 import tempfile
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -35,6 +36,7 @@ from edgepress.importers.weights import read_weights
 from edgepress.ir.serde import load_archive
 
 MEMORY, PATIENCE = 8 << 30, 60
+SETTLING = 100
 REAL_SEEDS, LARGEST = 4, 400_000
 SUFFIXES = {"safetensors": "safetensors", "state": "pt", "pt2": "pt2", "onnx": "onnx"}
 ATTRIBUTES = ("axis", "axes", "pads", "strides", "group", "kernel_shape", "perm", "mode", "to", "value", "hidden_size")
@@ -161,17 +163,61 @@ def _number(draw: np.random.Generator) -> int:
 # -- the run -----------------------------------------------------------------------------------------------------------
 
 
-def damaged(found: list[tuple[str, Attempt, bytes]], inputs: int) -> Iterator[tuple[str, Attempt, bytes]]:
-    """Inputs in turns from all seeds."""
-    for number in range(inputs):
+@dataclass
+class Findings:
+    """What became of the inputs so far; written to a file, and read from it to go on.
+
+    Attributes:
+        inputs: how many were tried. counts: kind of file and answer -> how many. slowest_cpu_s, slowest: seconds of the
+            slowest input, and its number. largest_growth_mib, largest: memory that one input took beyond what was held
+            before it, and its number. kept_mib: what the process holds at the end beyond what it held after its first
+            hundred inputs, for each run of the program: what leaks would add up to.
+        defects: inputs that were answered with anything but a network or a user error.
+    """
+
+    inputs: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    slowest_cpu_s: float = 0.0
+    slowest: int = -1
+    largest_growth_mib: int = 0
+    largest: int = -1
+    kept_mib: list[int] = field(default_factory=list)
+    defects: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, number: int, kind: str, said: str, seconds: float, growth: int) -> None:
+        """One more input."""
+        self.inputs += 1
+        answer = f"{kind}: {said.split()[0].lower()}"
+        self.counts[answer] = self.counts.get(answer, 0) + 1
+        if seconds > self.slowest_cpu_s:
+            self.slowest_cpu_s, self.slowest = round(seconds, 2), number
+        if growth > self.largest_growth_mib:
+            self.largest_growth_mib, self.largest = growth, number
+        if said.startswith("DEFECT"):
+            self.defects.append({"number": number, "kind": kind, "said": said})
+
+
+def damaged(
+    found: list[tuple[str, Attempt, bytes]], first: int, inputs: int
+) -> Iterator[tuple[int, str, Attempt, bytes]]:
+    """(number, kind, importer, content) of inputs in turns from all seeds."""
+    for number in range(first, inputs):
         kind, attempt, data = found[number % len(found)]
         draw = np.random.default_rng(number)
         as_graph = kind == "onnx" and number // len(found) % 2
-        yield (
-            f"{kind} {'graph' if as_graph else 'bytes'}",
-            attempt,
-            (damaged_graph if as_graph else damaged_bytes)(data, draw),
-        )
+        content = (damaged_graph if as_graph else damaged_bytes)(data, draw)
+        yield number, f"{kind} {'graph' if as_graph else 'bytes'}", attempt, content
+
+
+def memory_mib() -> tuple[int, int]:
+    """(held now, most since `forget_peak`), in MiB."""
+    facts = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return tuple(int(facts[key].split()[0]) // 1024 for key in ("VmRSS", "VmHWM"))  # type: ignore[return-value]
+
+
+def forget_peak() -> None:
+    """Let the kernel measure the peak of memory anew (proc(5), clear_refs)."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def judge(attempt: Attempt, path: Path) -> str:
@@ -196,37 +242,48 @@ def _out_of_time(*_: object) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--inputs", type=int, default=2000)
-    parser.add_argument("--seconds", type=float, default=300.0, help="stop after this much processor time")
+    parser.add_argument("--inputs", type=int, default=4000)
+    parser.add_argument("--seconds", type=float, default=900.0, help="stop after this much processor time")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "fuzz.json")
+    parser.add_argument("--again", action="store_true", help="forget what an earlier run found")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     signal.signal(signal.SIGPROF, _out_of_time)
-    counts, defects, slowest, start = Counter[str](), list[dict[str, Any]](), 0.0, process_time()
+    found_before = json.loads(asked.out.read_text()) if asked.out.is_file() and not asked.again else {}
+    findings = Findings(**found_before)
     with tempfile.TemporaryDirectory() as name:
-        found = seeds(Path(name))
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        for number, (kind, attempt, data) in enumerate(damaged(found, asked.inputs)):
-            path = Path(name) / {"safetensors": "d.safetensors", "state": "d.pt", "pt2": "d.pt2"}.get(
-                kind.split()[0], "d.onnx"
-            )
-            path.write_bytes(data)
-            began = process_time()
-            said = judge(attempt, path)
-            slowest = max(slowest, process_time() - began)
-            counts[f"{kind}: {said.split()[0].lower()}"] += 1
-            if said.startswith("DEFECT"):
-                defects.append({"number": number, "kind": kind, "said": said})
-            if process_time() - start > asked.seconds:
-                break
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    facts = {"inputs": sum(counts.values()), "counts": dict(sorted(counts.items())), "slowest_cpu_s": round(slowest, 2),
-             "memory_growth_mib": round((peak - before) / 1024), "defects": defects}  # fmt: skip
-    asked.out.write_text(json.dumps(facts, indent=1) + "\n")
-    print(json.dumps(facts, indent=1))
-    return int(bool(defects))
+        for _ in run(findings, Path(name), asked.inputs, asked.seconds):
+            findings.counts = dict(sorted(findings.counts.items()))
+            asked.out.write_text(json.dumps(asdict(findings), indent=1) + "\n")
+    print(json.dumps(asdict(findings), indent=1))
+    return int(bool(findings.defects))
+
+
+def run(findings: Findings, folder: Path, inputs: int, seconds: float) -> Iterator[None]:
+    """Go on from where the findings end, until so many inputs were tried or so much processor time was used.
+
+    Stops now and then, so that what was found is written down.
+    """
+    found, start, settled = seeds(folder), process_time(), 0
+    findings.kept_mib.append(0)
+    for tried, (number, kind, attempt, data) in enumerate(damaged(found, findings.inputs, inputs)):
+        path = folder / f"d.{SUFFIXES[kind.split()[0]]}"
+        path.write_bytes(data)
+        held = memory_mib()[0]
+        forget_peak()
+        began = process_time()
+        said = judge(attempt, path)
+        findings.add(number, kind, said, process_time() - began, memory_mib()[1] - held)
+        if tried == SETTLING:
+            settled = memory_mib()[0]
+        if tried % SETTLING == 0:
+            findings.kept_mib[-1] = memory_mib()[0] - settled if settled else 0
+            yield
+        if process_time() - start > seconds:
+            break
+    yield
 
 
 if __name__ == "__main__":

@@ -30,12 +30,15 @@ def export(
     core: Annotated[str, typer.Option("--core", help="C: the processor, e.g. cortex-m4, rv32imc, host.")] = "cortex-m4",
     name: Annotated[str, typer.Option("--name", help="C: prefix of all symbols.")] = "model",
     four_bit: Annotated[bool, typer.Option("--four-bit", help="C: two 4-bit weights in a byte.")] = False,
+    keep_state: Annotated[
+        bool, typer.Option("--keep-state", help="C: recurrent layers go on from run to run, until reset.")
+    ] = False,
     opset: Annotated[int, typer.Option("--opset", min=13, max=25, help="ONNX: version of the operator set.")] = 17,
 ) -> int:
     """Write a network as ONNX, ORT, OpenVINO IR, a TensorRT engine, torch.export or AOTInductor .pt2, or as C."""
     _check(form, precision)
     if form == "c":
-        typer.echo(_write_c(model, out, core, name, four_bit))
+        typer.echo(_write_c(model, out, core, name, four_bit, keep_state))
     elif form in ("ort", "openvino", "tensorrt") and model.suffix == ".onnx" and precision == "float32":
         _convert(model, out, form, max_batch)
     else:
@@ -91,13 +94,13 @@ def _say(out: Path) -> None:
         typer.echo(f"{path}: {path.stat().st_size:,} bytes")
 
 
-def _write_c(model: Path, out: Path, core: str, name: str, four_bit: bool) -> str:
+def _write_c(model: Path, out: Path, core: str, name: str, four_bit: bool, keep_state: bool) -> str:
     import tempfile
 
     from edgepress.exporters.c import Options
     from edgepress.exporters.c import export as export_c
 
-    options = Options(target=core, name=name, four_bit=four_bit)
+    options = Options(target=core, name=name, four_bit=four_bit, keep_state=keep_state)
     if model.suffix in (".onnx", ".tflite"):
         export_c(model, out, options=options)
     else:

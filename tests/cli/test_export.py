@@ -2,12 +2,18 @@
 
 import json
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import onnx
 import pytest
+import torch
 from tests.small_networks import residual
 
-from edgepress.ir import Program, save
+from edgepress.exporters.onnx import export_onnx
+from edgepress.ir import Program, capture, save
+from edgepress.quantize.options import QuantOptions
+from edgepress.quantize.post_training import quantize
+from edgepress.targets.capability import load_capability
 
 __all__ = ["residual"]
 
@@ -65,3 +71,35 @@ def test_refusals(edgepress, program: Path, tmp_path: Path, flags: list[str], wo
     done = edgepress("export", program, "--out", tmp_path / "m.out", *flags)
     assert done.returncode == code
     assert words in done.stderr
+
+
+class Spotter(torch.nn.Module):
+    """An LSTM that is fed one step at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = torch.nn.LSTM(6, 8, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.cell(x)[0]
+
+
+def test_c_that_keeps_its_state(edgepress, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    done = _export_c(edgepress, Spotter(), (1, 1, 6), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "void step_reset(void *arena);" in (tmp_path / "c" / "step.h").read_text()
+    assert "step_reset(arena)" in (tmp_path / "c" / "README.md").read_text()
+    refused = _export_c(edgepress, torch.nn.Linear(6, 8), (1, 6), tmp_path)
+    assert refused.returncode == 2
+    assert "no state to keep" in refused.stderr
+
+
+def _export_c(edgepress, network: torch.nn.Module, shape: tuple[int, ...], folder: Path) -> CompletedProcess[str]:
+    batches = [(torch.randn(shape),) for _ in range(4)]
+    quantized = quantize(
+        capture(network, batches[0], dynamic_batch=False), QuantOptions(), load_capability("mcu-c"), batches
+    ).program
+    export_onnx(quantized, folder / "step.onnx")
+    options = ("--format", "c", "--core", "host", "--name", "step", "--keep-state", "--out", folder / "c")
+    return edgepress("export", folder / "step.onnx", *options)

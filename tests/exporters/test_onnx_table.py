@@ -11,6 +11,7 @@ from tests.small_networks import Apply
 from torch import Tensor, nn
 
 from edgepress.exporters.onnx import build_model, export_onnx
+from edgepress.exporters.onnx_counted import COUNTED
 from edgepress.exporters.onnx_graph import NotTranslated
 from edgepress.exporters.onnx_layers import LAYERS
 from edgepress.exporters.onnx_logic import LOGIC
@@ -180,5 +181,5 @@ def test_a_row_of_zeros_is_no_division_by_zero() -> None:
 
 
 def test_no_operator_has_two_translations() -> None:
-    parts = (TRANSLATIONS, QDQ, LOGIC, RECURRENT, MATH, SELECT, LAYERS)
+    parts = (TRANSLATIONS, QDQ, LOGIC, RECURRENT, MATH, SELECT, LAYERS, COUNTED)
     assert sum(map(len, parts)) == len(TABLE)

@@ -27,6 +27,7 @@ ARITHMETIC = {
     "sym_min": "Min", "sym_float": "Identity", "floor": "Floor", "ceil": "Ceil", "_sym_sqrt": "Sqrt",
 }  # fmt: skip
 ROUNDED = ("floor", "ceil")
+READ = ("item.default", "_local_scalar_dense.default")  # a number taken from a tensor while running
 
 
 class NotTranslated(Exception):
@@ -43,7 +44,7 @@ class GraphBuilder:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.nodes: list[onnx.NodeProto] = []
-        self.initializers: dict[str, onnx.TensorProto] = {}
+        self.initializers: dict[str, np.ndarray[Any, Any]] = {}  # weights share memory with the program
         self.names: dict[Node, str] = {}
         self._by_content: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._counts: dict[str, int] = {}
@@ -75,12 +76,12 @@ class GraphBuilder:
 
     def constant(self, array: np.ndarray[Any, Any], hint: str = "c") -> str:
         """The name of an initializer with this content."""
-        array = np.array(array, order="C")  # ascontiguousarray would turn scalars into vectors
+        array = np.asarray(array, order="C")  # ascontiguousarray would turn scalars into vectors
         content = array.reshape(-1).view(np.uint8).data  # float8, which numpy lacks, has no buffer of its own
         key = (array.dtype.name, array.shape, hashlib.sha256(content).digest())
         if key not in self._by_content:
             name = self.fresh(hint)
-            self.initializers[name] = numpy_helper.from_array(array, name)
+            self.initializers[name] = array
             self._by_content[key] = name
         return self._by_content[key]
 
@@ -174,6 +175,9 @@ class GraphBuilder:
         name = size.target.__name__ if callable(size.target) else str(size.target)
         if name == "sym_size.int":
             return self._axis(*size.args)  # type: ignore[arg-type]
+        if name in READ and not isinstance(size.meta["val"], float | torch.SymFloat):
+            whole = self.emit("Cast", [self.name(size.args[0])], to=TensorProto.INT64)
+            return self.emit("Reshape", [whole, self.integers([1])])
         if name not in ARITHMETIC or not is_size(size):
             raise NotTranslated(f"a size computed by {name}")
         fractions = _is_fraction(size) or name in ROUNDED
@@ -192,19 +196,26 @@ class GraphBuilder:
     # -- the whole -----------------------------------------------------------------------------------------------
 
     def model(self, opset: int, metadata: Mapping[str, str]) -> onnx.ModelProto:
-        """The finished model, dead nodes removed."""
+        """The finished model, dead nodes removed; the builder is used up."""
         nodes = _alive(self.nodes, self.program.output_names)
         read = {name for node in nodes for name in node.input}
-        weights = [tensor for name, tensor in self.initializers.items() if name in read | {*self.program.output_names}]
-        graph = helper.make_graph(nodes, "edgepress", list(self._inputs()), list(self._outputs()), weights)
+        graph = helper.make_graph(nodes, "edgepress", list(self._inputs()), list(self._outputs()))
         versions = [helper.make_opsetid("", opset)]
         versions += [helper.make_opsetid(domain, 1) for domain in sorted({n.domain for n in nodes} - {""})]
         model = helper.make_model(graph, opset_imports=versions, producer_name="edgepress")
         model.ir_version = helper.find_min_ir_version_for(list(model.opset_import), True)
+        self._place_weights(model.graph, read | {*self.program.output_names})
         for key, value in sorted(metadata.items()):
             entry = model.metadata_props.add()
             entry.key, entry.value = key, value
         return model
+
+    def _place_weights(self, graph: onnx.GraphProto, read: set[str]) -> None:
+        """Protobuf copies what is put into a message: moved last and one by one, weights are never there twice."""
+        for name in list(self.initializers):
+            array = self.initializers.pop(name)
+            if name in read:
+                graph.initializer.append(numpy_helper.from_array(array, name))
 
     def _inputs(self) -> Iterator[onnx.ValueInfoProto]:
         for node, name in zip(self.program.user_inputs(), self.program.input_names, strict=True):

@@ -205,24 +205,20 @@ def _extreme(op: str, position: str) -> Translation:
 
 
 def _topk(g: GraphBuilder, node: Node, out: str) -> None:
-    count, axis = arg(node, 1), arg(node, 2, -1)
-    if not isinstance(count, int):
-        raise NotTranslated("topk of a computed count")
-    g.emit("TopK", [g.name(arg(node, 0)), g.integers([count])], out=[f"{out}_0", f"{out}_1"], axis=axis,
+    axis = arg(node, 2, -1)
+    g.emit("TopK", [g.name(arg(node, 0)), g.sizes([arg(node, 1)])], out=[f"{out}_0", f"{out}_1"], axis=axis,
            largest=int(arg(node, 3, True)), sorted=int(arg(node, 4, True)))  # fmt: skip
 
 
 def _order(g: GraphBuilder, node: Node, out: str) -> None:
-    """argsort and sort: TopK of everything."""
-    source, axis = arg(node, 0), int(arg(node, 1, -1))
+    """argsort and sort: TopK of everything, equal values in the order in which they lie."""
+    how = {**dict(zip(("dim", "descending"), node.args[1:], strict=False)), **node.kwargs}
+    source, axis = arg(node, 0), int(how.get("dim", -1))  # type: ignore[call-overload]
     count = source.meta["val"].shape[axis]
-    if not isinstance(count, int):
-        raise NotTranslated("sorting a free number of values")
+    wanted = g.integers([count]) if isinstance(count, int) else g.sizes([(source, axis % rank(source))])
     several = not isinstance(node.meta["val"], torch.Tensor)
     outputs = [f"{out}_0", f"{out}_1"] if several else [g.fresh("t"), out]
-    g.emit(
-        "TopK", [g.name(source), g.integers([count])], out=outputs, axis=axis, largest=int(bool(arg(node, 2, False)))
-    )
+    g.emit("TopK", [g.name(source), wanted], out=outputs, axis=axis, largest=int(bool(how.get("descending", False))))
 
 
 def _cumulated(g: GraphBuilder, node: Node, out: str) -> None:
@@ -270,6 +266,7 @@ MATH: Mapping[str, Translation] = {
     "aten.logsumexp": _reduction("ReduceLogSumExp"), "aten.linalg_vector_norm": _norm,
     "aten.argmax": _position("ArgMax"), "aten.argmin": _position("ArgMin"),
     "aten.max.dim": _extreme("ReduceMax", "ArgMax"), "aten.min.dim": _extreme("ReduceMin", "ArgMin"),
-    "aten.topk": _topk, "aten.argsort": _order, "aten.sort": _order, "aten.cumsum": _cumulated,
+    "aten.topk": _topk, **dict.fromkeys(("aten.argsort", "aten.sort", "aten.sort.stable"), _order),
+    "aten.cumsum": _cumulated,
 }  # fmt: skip
 """ATen operator -> translation."""

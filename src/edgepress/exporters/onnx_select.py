@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.fx import Node
 
+from edgepress.exporters.onnx_counted import index_by_mask, is_mask
 from edgepress.exporters.onnx_graph import ELEMENT, GraphBuilder, NotTranslated, is_size, to_numpy
 from edgepress.exporters.onnx_math import axes_of, operands
 from edgepress.exporters.onnx_ops import Translation, arg, rank, same, unary
@@ -52,10 +53,13 @@ def _gather(g: GraphBuilder, node: Node, out: str) -> None:
 
 
 def _index(g: GraphBuilder, node: Node, out: str) -> None:
-    """x[:, index], or x[:, rows, columns]: tensors of positions."""
+    """x[:, index], or x[:, rows, columns]: tensors of positions; or a mask."""
     places = {axis: value for axis, value in enumerate(arg(node, 1)) if value is not None}
+    if any(is_mask(value) for value in places.values()):
+        index_by_mask(g, node, out)
+        return
     if any(value.meta["val"].dtype not in (torch.int64, torch.int32) for value in places.values()):
-        raise NotTranslated("indexing by a mask")
+        raise NotTranslated("indexing by tensors of other types")
     if len(places) > 1:
         _index_points(g, node, out, places)
         return

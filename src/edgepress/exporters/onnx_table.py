@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch.fx import Node
 
+from edgepress.exporters.onnx_counted import COUNTED
 from edgepress.exporters.onnx_dynamic import DYNAMIC, is_dynamic
 from edgepress.exporters.onnx_graph import GraphBuilder, NotTranslated
 from edgepress.exporters.onnx_layers import LAYERS
@@ -15,7 +16,7 @@ from edgepress.exporters.onnx_recurrent import RECURRENT, starts_recurrences_at_
 from edgepress.exporters.onnx_select import SELECT
 from edgepress.ir.text import op_name
 
-TABLE: Mapping[str, Translation] = {**TRANSLATIONS, **QDQ, **LOGIC, **RECURRENT, **MATH, **SELECT, **LAYERS}
+TABLE: Mapping[str, Translation] = {**TRANSLATIONS, **QDQ, **LOGIC, **RECURRENT, **MATH, **SELECT, **LAYERS, **COUNTED}
 """ATen operator -> translation."""
 
 

@@ -140,7 +140,9 @@ class Program:
         sha = hashlib.sha256(to_text(self).encode())
         for name, tensor in sorted(self.state().items()):
             sha.update(name.encode() + b"\0" + str(tensor.dtype).encode())
-            sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+            flat = tensor.detach().cpu().contiguous()
+            flat = flat.as_strided((flat.numel(),), (1,))  # one element counts as contiguous whatever its stride
+            sha.update(flat.view(torch.uint8).numpy().tobytes())
         return sha.hexdigest()
 
     # -- running -------------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def predict(program: Program, target: Target) -> Forecast:
     with tempfile.TemporaryDirectory(prefix="edgepress-") as name:
         model, folder = Path(name) / "model.onnx", Path(name) / "c"
         export_onnx(quantized, model)
-        artifact = export_c(model, folder, options=Options(target=target.device, golden=1))
+        artifact = export_c(model, folder, options=Options(target=target.device, golden=1, keep_dead=True))
         width = sum(border["bytes"] for border in artifact.manifest["inputs"])
         known = Forecast(artifact.arena_bytes, artifact.constant_bytes)
         try:

@@ -16,10 +16,10 @@ from edgepress.analysis.layout import Layout, atoms_of, axes_in, blocks_of
 from edgepress.analysis.operators import CONVOLUTIONS, TRANSPOSED
 from edgepress.ir.program import Program
 from edgepress.prune import score
+from edgepress.prune.tally import Scores, Tally
 
 Batch = tuple[tuple[Tensor, ...], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
-Scores = npt.NDArray[np.float64]
 READERS = (*CONVOLUTIONS, *TRANSPOSED, torch.ops.aten.linear.default)
 
 
@@ -29,6 +29,7 @@ class Evidence:
 
     Attributes:
         only: the groups whose scores will be read; those of others may be left coarse. All without it.
+        aggregation: how the shares of the tensors of a unit become one score (see `prune.tally`).
     """
 
     program: Program
@@ -37,6 +38,7 @@ class Evidence:
     loss: Loss
     seed: int = 0
     only: tuple[ChannelGroup, ...] | None = None
+    aggregation: str = "sum"
 
     @property
     def wanted(self) -> tuple[ChannelGroup, ...]:
@@ -58,20 +60,15 @@ def members(groups: ChannelGroups) -> list[tuple[str, int]]:
     return list(dict.fromkeys(m for group in groups.groups for m in group.members))
 
 
-def add_up(groups: ChannelGroups, saliency: Mapping[str, Tensor]) -> Scores:
-    """Sum per unit of the saliency of all weights it removes, each tensor dimension counted once."""
-    total = np.zeros(groups.units)
-    for name, dim in members(groups):
+def add_up(evidence: Evidence, saliency: Mapping[str, Tensor]) -> Scores:
+    """Score per unit from the saliency of all weights it removes, each tensor dimension counted once."""
+    tally = Tally(evidence.groups.units)
+    for name, dim in members(evidence.groups):
         if name in saliency:
             others = [d for d in range(saliency[name].dim()) if d != dim]
             values = saliency[name].sum(others) if others else saliency[name]
-            _add(total, groups.tensor_units(name, dim), values)
-    return total
-
-
-def _add(total: Scores, units: npt.NDArray[np.int64], values: Tensor) -> None:
-    free = units >= 0
-    np.add.at(total, units[free], values.detach().double().cpu().numpy()[free])
+            tally.add((name, dim), evidence.groups.tensor_units(name, dim), values)
+    return tally.scores(evidence.aggregation)
 
 
 # -- weights -------------------------------------------------------------------------------------------------------
@@ -85,7 +82,7 @@ def _matrices(evidence: Evidence) -> dict[str, Tensor]:
 
 
 def _from_weights(rule: Callable[[Tensor], Tensor]) -> Callable[[Evidence], Scores]:
-    return lambda e: add_up(e.groups, {name: rule(w) for name, w in _matrices(e).items()})
+    return lambda e: add_up(e, {name: rule(w) for name, w in _matrices(e).items()})
 
 
 def _bn_scale(evidence: Evidence) -> Scores:
@@ -94,16 +91,16 @@ def _bn_scale(evidence: Evidence) -> Scores:
     gammas = [n.args[1] for n in evidence.program.nodes if n.target == torch.ops.aten.batch_norm.default]
     names = evidence.program.state_names()
     scales = {names[g.name]: state[names[g.name]].detach().abs() for g in gammas if isinstance(g, Node)}
-    return add_up(evidence.groups, scales)
+    return add_up(evidence, scales)
 
 
 def _fpgm(evidence: Evidence) -> Scores:
-    total = np.zeros(evidence.groups.units)
+    tally = Tally(evidence.groups.units)
     for name, dim in members(evidence.groups):
         weight = evidence.program.state()[name].detach()
         if dim == 0 and weight.dim() > 1:
-            _add(total, evidence.groups.tensor_units(name, dim), score.fpgm(weight, dim))
-    return total
+            tally.add(name, evidence.groups.tensor_units(name, dim), score.fpgm(weight, dim))
+    return tally.scores(evidence.aggregation)
 
 
 def _random(evidence: Evidence) -> Scores:
@@ -132,7 +129,7 @@ def _gradients(evidence: Evidence, power: int) -> dict[str, Tensor]:
 def _with_gradients(rule: Callable[[Tensor, Tensor], Tensor], power: int) -> Callable[[Evidence], Scores]:
     def scorer(evidence: Evidence) -> Scores:
         grads = _gradients(evidence, power)
-        return add_up(evidence.groups, {n: rule(w, grads[n]) for n, w in _matrices(evidence).items()})
+        return add_up(evidence, {n: rule(w, grads[n]) for n, w in _matrices(evidence).items()})
 
     return scorer
 
@@ -170,16 +167,16 @@ def _from_effects(rule: Callable[[Tensor], Tensor]) -> Callable[[Evidence], Scor
     """Score the effect on the loss of zeroing each channel where layers read it."""
 
     def scorer(evidence: Evidence) -> Scores:
-        total = np.zeros(evidence.groups.units)
+        tally = Tally(evidence.groups.units)
         count = 0
         for inputs, targets in evidence.batches:
-            for layout, effects in _effects(evidence, inputs, targets):
+            for number, (layout, effects) in enumerate(_effects(evidence, inputs, targets)):
                 for position, units in _unit_dims(evidence.groups, layout):
                     others = [d for d in range(1, effects.dim()) if d != position]
                     per_example = effects.sum(others) if others else effects
-                    _add(total, units, rule(per_example) * len(per_example))
+                    tally.add((number, position), units, rule(per_example) * len(per_example))
             count += len(inputs[0])
-        return total / max(count, 1)
+        return tally.scores(evidence.aggregation) / max(count, 1)
 
     return scorer
 
@@ -219,14 +216,14 @@ def _wanda(evidence: Evidence) -> Scores:
     with torch.no_grad():
         for inputs, _ in evidence.batches:
             execute(evidence.program, inputs, watch)
-    total = np.zeros(evidence.groups.units)
+    tally = Tally(evidence.groups.units)
     weights = _matrices(evidence)
     for node, name in readers.items():
         dim = 0 if node.target in TRANSPOSED else 1
         if name in norms and (name, dim) in set(members(evidence.groups)):
             values = score.wanda(weights[name], norms[name].sqrt(), dim).movedim(dim, 0).flatten(1).sum(1)
-            _add(total, evidence.groups.tensor_units(name, dim), values)
-    return total
+            tally.add(name, evidence.groups.tensor_units(name, dim), values)
+    return tally.scores(evidence.aggregation)
 
 
 def _is_plain(node: Node, names: Mapping[str, str]) -> bool:

@@ -3,8 +3,29 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edgepress.analysis.pruning_terms import ALLOCATIONS, ATTENTIONS, COSTS, CRITERIA, Allocation, Attention, Criterion
+from edgepress.analysis.pruning_terms import (
+    AGGREGATIONS,
+    ALLOCATIONS,
+    ATTENTIONS,
+    COSTS,
+    CRITERIA,
+    MAGNITUDES,
+    NORMALIZATIONS,
+    Aggregation,
+    Allocation,
+    Attention,
+    Criterion,
+    Normalization,
+)
 from edgepress.errors import UserError
+
+WORDS = {
+    "criterion": CRITERIA,
+    "aggregation": AGGREGATIONS,
+    "normalization": NORMALIZATIONS,
+    "allocation": ALLOCATIONS,
+    "attention": ATTENTIONS,
+}
 
 
 @dataclass(frozen=True)
@@ -15,6 +36,9 @@ class PruneOptions:
         reduce: fraction to remove per cost, such as {"macs": 0.5}; all of them are met. "activations" is the peak of
             all values held at a time, "latency" is measured (see `prune.timing`).
         criterion: how units are scored (see `prune.score`).
+        aggregation: how the shares of the tensors that go together become one score (see `prune.tally`); the surgeon's
+            order within a group is not affected. normalization: the scale of scores within a group; "auto" divides
+            magnitudes by the group's mean and leaves estimates of the loss as they are.
         allocation: "global" ranks all units by score per cost; "uniform" removes the same fraction of every group;
             "sensitivity" weighs scores by the measured loss of each group.
         attention: attention loses whole "heads", or "width": the same share of every head of a layer.
@@ -29,6 +53,8 @@ class PruneOptions:
 
     reduce: Mapping[str, float] = field(default_factory=lambda: {"macs": 0.5})
     criterion: Criterion = "surgeon"
+    aggregation: Aggregation = "sum"
+    normalization: Normalization = "auto"
     allocation: Allocation = "global"
     attention: Attention = "heads"
     round_to: int = 1
@@ -46,12 +72,9 @@ class PruneOptions:
                 raise UserError("prune.reduce", found=cost, expected=", ".join(COSTS))
             if not 0 <= fraction < 1:
                 raise UserError(f"prune.reduce.{cost}", found=str(fraction), expected="a fraction from 0 to below 1")
-        if self.criterion not in CRITERIA:
-            raise UserError("prune.criterion", found=str(self.criterion), expected=", ".join(CRITERIA))
-        if self.allocation not in ALLOCATIONS:
-            raise UserError("prune.allocation", found=str(self.allocation), expected=", ".join(ALLOCATIONS))
-        if self.attention not in ATTENTIONS:
-            raise UserError("prune.attention", found=str(self.attention), expected=", ".join(ATTENTIONS))
+        for name, known in WORDS.items():
+            if (given := getattr(self, name)) not in known:
+                raise UserError(f"prune.{name}", found=str(given), expected=", ".join(known))
         if "latency" in self.reduce and self.iterations > 1:
             raise UserError(
                 "prune.reduce.latency in several iterations",
@@ -62,3 +85,10 @@ class PruneOptions:
         for name in ("round_to", "minimum", "iterations", "score_examples"):
             if getattr(self, name) < 1:
                 raise UserError(f"prune.{name}", found=str(getattr(self, name)), expected="1 or more")
+
+    @property
+    def scale(self) -> str:
+        """The normalization, "auto" resolved."""
+        if self.normalization != "auto":
+            return self.normalization
+        return "mean" if self.criterion in MAGNITUDES else "none"

@@ -10,16 +10,16 @@ from edgepress.analysis.channel_plan import ChannelPlan
 from edgepress.analysis.channels import ChannelGroup, ChannelGroups, channel_groups
 from edgepress.analysis.planned_costs import Mask, cost_model
 from edgepress.analysis.planned_peak import peak_model
+from edgepress.analysis.pruning_terms import LOSS_CRITERIA
 from edgepress.errors import UserError
 from edgepress.ir.program import Program
 from edgepress.prune.allocate import Budget, Costs, allocate_global, allocate_uniform
 from edgepress.prune.device import DeviceSearch, Gauge
-from edgepress.prune.evidence import Batch, Evidence, Loss, Scores, unit_scores
+from edgepress.prune.evidence import Batch, Evidence, Loss, unit_scores
 from edgepress.prune.options import PruneOptions
 from edgepress.prune.sensitivity import sensitivity, weighted
+from edgepress.prune.tally import Scores, normalized
 from edgepress.prune.timing import Stopwatch, meet_latency
-
-NORMALIZED = ("l1", "l2", "bn_scale", "fpgm", "wanda")  # magnitudes of different layers are no common currency
 
 
 def make_plan(
@@ -49,7 +49,7 @@ def make_plan(
     scores = ranked(program, options, batches, loss, groups)
     free = [g for g in groups.groups if not ignored(g, options.ignore)]
     budgets = _budgets(program, groups, options, limits)
-    if options.allocation == "global" and options.criterion in (*NORMALIZED, "lamp", "random"):
+    if options.allocation == "global" and (options.scale != "none" or options.criterion not in LOSS_CRITERIA):
         scores = _per_saved(scores, budgets)
     allocate = allocate_uniform if options.allocation == "uniform" else allocate_global
 
@@ -72,10 +72,8 @@ def ranked(
     """One score per unit by the criterion, made comparable between groups as the allocation asks."""
     batches = first_examples(batches, options.score_examples)
     free = tuple(group for group in groups.groups if not ignored(group, options.ignore))
-    evidence = Evidence(program, groups, batches, loss, options.seed, free)
-    scores = unit_scores(options.criterion, evidence)
-    if options.criterion in NORMALIZED:
-        scores = normalized(groups, scores)
+    evidence = Evidence(program, groups, batches, loss, options.seed, free, options.aggregation)
+    scores = normalized(groups, unit_scores(options.criterion, evidence), options.scale)
     if options.allocation == "sensitivity":
         table = sensitivity(program, batches, loss, criterion=options.criterion, ratios=(0.5,), groups=groups)
         scores = weighted(groups, scores, table)
@@ -96,15 +94,6 @@ def ignored(group: ChannelGroup, patterns: Iterable[str]) -> bool:
     """Whether one of the group's tensors or producing nodes matches one of the regular expressions."""
     names = [*(name for name, _ in group.members), *group.producers]
     return any(re.search(pattern, name) for pattern in patterns for name in names)
-
-
-def normalized(groups: ChannelGroups, scores: Scores) -> Scores:
-    """Scores divided by the mean of their group (as in DepGraph, Fang et al. 2023)."""
-    result = scores.copy()
-    for group in groups.groups:
-        part = slice(group.first, group.first + group.size)
-        result[part] /= max(float(scores[part].mean()), 1e-30)
-    return result
 
 
 def _per_saved(scores: Scores, budgets: list[tuple[str, Budget]]) -> Scores:
@@ -146,4 +135,4 @@ def check_met(budgets: Sequence[tuple[str, Budget]], keep: Mask) -> None:
             )
 
 
-__all__ = ["ChannelPlan", "ignored", "make_plan", "normalized"]
+__all__ = ["ChannelPlan", "ignored", "make_plan"]

@@ -12,7 +12,8 @@ from edgepress.analysis.channels import ChannelGroup, ChannelGroups, channel_gro
 from edgepress.analysis.execute import execute
 from edgepress.ir.program import Program
 from edgepress.passes.cut_channels import Mask, atoms_kept
-from edgepress.prune.evidence import Batch, Evidence, Loss, Scores, unit_scores
+from edgepress.prune.evidence import Batch, Evidence, Loss, unit_scores
+from edgepress.prune.tally import Scores
 
 RATIOS = (0.25, 0.5, 0.75)
 

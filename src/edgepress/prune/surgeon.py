@@ -24,8 +24,9 @@ from edgepress.analysis.channels import ChannelGroup, ChannelGroups
 from edgepress.analysis.coupling import arguments
 from edgepress.analysis.execute import execute
 from edgepress.ir.program import Program
-from edgepress.prune.evidence import SCORERS, Evidence, Scores
+from edgepress.prune.evidence import SCORERS, Evidence
 from edgepress.prune.regression import can_regress, channel_dim, rows_of
+from edgepress.prune.tally import Scores
 
 RIDGE = 1e-3  # relative to the mean of the diagonal
 STEPS = 128  # a group of more units than this loses several at a time

@@ -4,7 +4,7 @@ The table orders what to cut; the budget itself is met by measuring the cut netw
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,22 +23,37 @@ Choose = Callable[[Sequence[tuple[str, Budget]]], Mask]
 
 TOLERANCE = 0.05  # how far below the budget the measured latency may end, relative
 TRIES = 10
+DETOURS = 7  # the first search, and those around channels that save too much at once
+LOOKS = 3  # at a network whose time is near the budget
 LEAST_BENEFIT = 0.1  # of what a unit saves on average by its MACs: a benefit lost in noise is not nothing
 
 
 @dataclass(frozen=True, eq=False)
 class TimeTable:
-    """Latency relative to the original as a sum over units. Same questions as `CostModel`."""
+    """Latency relative to the original as a sum over units. Same questions as `CostModel`.
+
+    Attributes:
+        saved: by each unit. eagerness: factors on that in the order of removal alone.
+    """
 
     saved: Floats
+    eagerness: Floats | float = 1.0
 
     def total(self, keep: Mask) -> float:
         """The latency, 1 for all units; a model for ordering, not a measurement."""
         return 1.0 - float(self.saved[~keep].sum())
 
     def per_unit(self, keep: Mask) -> Floats:
-        """What removing each unit saves."""
-        return self.saved
+        """What removing each unit saves, in the eyes of those who rank them."""
+        return self.saved * self.eagerness
+
+    def last(self, units: Mask) -> "TimeTable":
+        """The same, but these units go after all others."""
+        return replace(self, eagerness=np.where(units, 0.0, self.eagerness))
+
+    def first(self, units: Mask) -> "TimeTable":
+        """The same, but these units go as soon as those ahead of them in their groups are gone."""
+        return replace(self, eagerness=np.where(units, 1e9, self.eagerness))
 
 
 def time_table(
@@ -97,6 +112,15 @@ def meet_latency(
     return _Search(program, groups, table, goal, stopwatch, choose).run()
 
 
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """A trial. `modelled` by the table's sum, `measured` by the stopwatch."""
+
+    keep: Mask
+    modelled: float
+    measured: float
+
+
 @dataclass
 class _Search:
     """Bisection and secants on the table's limit, the measured latency as the function."""
@@ -109,25 +133,56 @@ class _Search:
     choose: Choose
 
     def run(self) -> Mask:
-        """Raises: UserError if no cut is fast enough."""
-        slow, fast = (1.0, 1.0), self._fastest()
-        best, best_time = fast[2], fast[1]
-        low = (fast[0], fast[1])  # (modelled, measured) of a network that is fast enough
-        for attempt in range(TRIES):
-            if best_time >= self.goal * (1 - TOLERANCE):
-                break
-            limit = _between(low, slow, self.goal * (1 - TOLERANCE / 2), halve=attempt % 3 == 2)
-            keep = self.choose([("latency", Budget(self.table, limit))])
-            modelled, measured = self.table.total(keep), self._measure(keep)
-            if measured > self.goal:
-                slow = (limit, measured)
-                continue
-            low = (min(limit, modelled), measured)
-            if measured > best_time:
-                best, best_time = keep, measured
-        return best
+        """The slowest network found that is fast enough.
 
-    def _fastest(self) -> tuple[float, float, Mask]:
+        Where the next channels to go save too much at once (a residual stream of 16 becomes one of 8), the search is
+        made again with them behind all others, and with them ahead of all others and fewer of these.
+
+        Raises:
+            UserError: no cut is fast enough.
+        """
+        best, waiting = None, [self.table]
+        for _ in range(DETOURS):
+            if not waiting or (best is not None and self._near(best)):
+                break
+            self.table = waiting.pop(0)
+            try:
+                slow, fast = self._close_in(self._fastest())
+            except UserError:
+                if best is None:
+                    raise
+                continue  # not in this order
+            best = fast if best is None else max(best, fast, key=lambda cut: cut.measured)
+            if (jump := slow.keep & ~fast.keep).any():
+                waiting += [self.table.last(jump), self.table.first(jump)]
+        assert best is not None
+        return best.keep
+
+    def _near(self, cut: _Cut) -> bool:
+        return cut.measured >= self.goal * (1 - TOLERANCE)
+
+    def _close_in(self, fast: _Cut) -> tuple[_Cut, _Cut]:
+        """A network that is too slow and one that is fast enough: near the budget, or nothing between the two."""
+        slow = _Cut(np.ones(self.groups.units, bool), 1.0, 1.0)
+        for attempt in range(TRIES):
+            if self._near(fast):
+                break
+            limit = _between(fast, slow, self.goal * (1 - TOLERANCE / 2), halve=attempt % 3 == 2)
+            cut = self._try(limit, slow, fast)
+            if cut is None:
+                break
+            slow, fast = (cut, fast) if cut.measured > self.goal else (slow, cut)
+        return slow, fast
+
+    def _try(self, limit: float, slow: _Cut, fast: _Cut) -> _Cut | None:
+        """The cut to a limit; None if it is one of these two and so are the cuts on its other side."""
+        for nearer in (limit, (limit + slow.modelled) / 2, (limit + fast.modelled) / 2):
+            keep = self.choose([("latency", Budget(self.table, nearer))])
+            if not any(np.array_equal(keep, known.keep) for known in (slow, fast)):
+                return self._cut(keep)
+        return None
+
+    def _fastest(self) -> _Cut:
         """A network that is fast enough: the table's limit is lowered until one is, or nothing is left to cut."""
         limit, reached, last = self.goal, 1.0, -1
         while limit > -1:  # the table may know of less than there is to gain
@@ -135,11 +190,11 @@ class _Search:
             if (left := int(keep.sum())) == last:
                 limit -= 0.1
                 continue
-            measured, last = self._measure(keep), left
-            reached = min(reached, measured)
-            if measured <= self.goal:
-                return self.table.total(keep), measured, keep
-            limit -= max(measured - self.goal, 0.02)
+            cut, last = self._cut(keep), left
+            reached = min(reached, cut.measured)
+            if cut.measured <= self.goal:
+                return cut
+            limit -= max(cut.measured - self.goal, 0.02)
         raise UserError(
             "prune.reduce.latency: the budget is out of reach",
             found=f"measured {1 - reached:.1%} less time at best",
@@ -147,13 +202,22 @@ class _Search:
             fix="lower the budget, `minimum` or `round_to`, or allow more groups",
         )
 
-    def _measure(self, keep: Mask) -> float:
-        return self.stopwatch(cut_channels(self.program, ChannelPlan.from_mask(self.groups, keep), self.groups).program)
+    def _cut(self, keep: Mask) -> _Cut:
+        """Measure it: the median of several looks where one could be taken for the other side of the budget.
+
+        One look alone would do for a search, but the first that happens to lie in the window would end it: the noise
+        of a measurement, and where memory fell this time, would then decide.
+        """
+        smaller = cut_channels(self.program, ChannelPlan.from_mask(self.groups, keep), self.groups).program
+        looks = [self.stopwatch(smaller)]
+        while len(looks) < LOOKS and abs(float(np.median(looks)) / self.goal - 1) < 2 * TOLERANCE:
+            looks.append(self.stopwatch(smaller))
+        return _Cut(keep, self.table.total(keep), float(np.median(looks)))
 
 
-def _between(fast: tuple[float, float], slow: tuple[float, float], goal: float, halve: bool) -> float:
-    """The modelled limit whose measured time should be `goal`: on the line through two points, or in their middle."""
-    if halve or slow[1] <= fast[1]:
-        return (fast[0] + slow[0]) / 2
-    share = (goal - fast[1]) / (slow[1] - fast[1])
-    return fast[0] + min(max(share, 0.05), 0.95) * (slow[0] - fast[0])
+def _between(fast: _Cut, slow: _Cut, goal: float, halve: bool) -> float:
+    """The modelled limit whose measured time should be `goal`: on the line through two cuts, or in their middle."""
+    if halve or slow.measured <= fast.measured:
+        return (fast.modelled + slow.modelled) / 2
+    share = (goal - fast.measured) / (slow.measured - fast.measured)
+    return fast.modelled + min(max(share, 0.05), 0.95) * (slow.modelled - fast.modelled)

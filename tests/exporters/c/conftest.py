@@ -58,6 +58,7 @@ def _runner(library: ctypes.CDLL, artifact: CArtifact) -> Runner:
         assert whole[:guard] == whole[-guard:] == b"\xa5" * guard, "memory around the arena was written"
         return np.stack([np.frombuffer(result, np.int8) for result in results])
 
+    run.arena = base  # type: ignore[attr-defined]  # for tests that call other functions on it
     return run
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from edgepress.exporters.c import Options, export
 from edgepress.exporters.c.export import read_graph, reference
+from edgepress.targets.emulate import deploy, why_not
 
 pytestmark = pytest.mark.data
 NETWORKS = {"ic": "resnet8_int8", "kws": "kws_dscnn_int8", "vww": "vww_96_int8", "ad": "ad01_int8"}
@@ -74,3 +75,30 @@ def test_dscnn_keeps_its_accuracy(
 )
 def test_arena_stays_below_the_goal(name: str, limit: float, model_file: Callable[[str], Path], tmp_path: Path) -> None:
     assert export(model_file(name), tmp_path / "c", options=Options(golden=1)).arena_bytes <= limit
+
+
+@pytest.mark.emulator
+@pytest.mark.parametrize(
+    ("name", "keep_dead", "cycles"),
+    [
+        ("ic", False, 19.8e6),
+        ("kws", False, 5.2e6),
+        ("vww", False, 10.7e6),
+        ("vww", True, 10.7e6),
+        ("ad", False, 0.49e6),
+    ],
+)
+def test_cortex_m4_stays_below_the_goal(
+    name: str, keep_dead: bool, cycles: float, model_file: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Cycles that closed engines publish, against modelled ones; 8,000 bytes of code; no byte wrong."""
+    if reason := why_not("cortex-m4"):
+        pytest.skip(reason)
+    graph = read_graph(model_file(name))
+    export(model_file(name), tmp_path / "c", options=Options(golden=1, keep_dead=keep_dead))
+    rows = np.random.default_rng(1).integers(-128, 128, (3, graph.tensor(graph.inputs[0]).size)).astype(np.int8)
+    found = deploy(tmp_path / "c", rows)
+    np.testing.assert_array_equal(found.outputs, np.stack([reference(graph, row) for row in rows]))
+    if found.compiler.startswith("arm-none-eabi-gcc"):  # what the figures of docs/embedded.md are from
+        assert found.total.cycles <= cycles
+        assert found.code_bytes <= 8000

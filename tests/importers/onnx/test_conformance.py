@@ -57,6 +57,10 @@ def test_cases_of_several_operators(part: int, coverage: ModuleType, by_operator
     check(coverage, cases[part::PARTS])
 
 
+def test_no_operator_is_claimed_twice() -> None:
+    assert len(claimed()) == len(set(claimed()))
+
+
 def test_enough_operators_and_cases(coverage: ModuleType, by_operator: dict) -> None:
     known = {*claimed(), "Constant"}
     met = {kind for kinds in by_operator if set(kinds) <= known for kind in kinds}

@@ -19,6 +19,11 @@ ARITHMETIC = {
     "double": "gemmlowp double rounding, as TensorFlow Lite Micro and CMSIS-NN compute.",
     "single": "One 64-bit product per output, rounded once, half up.",
 }
+STATELESS = "All state is in the arena."
+STATEFUL = (
+    "All state is in the arena, and goes on from run to run: call `{0}_reset(arena)` before the first of a sequence, "
+    "and leave the arena alone until its last, but for the inputs."
+)
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,9 @@ def _words(source: Source, core: CoreTarget, origin: Path) -> dict[str, Any]:
         "constants": sum(layer.constant_bytes for layer in source.layers),
         "layers": len(source.layers),
         "macs": sum(graph.macs(g, op) for op in g.ops),
+        "dead": f" {source.dead} channels that no input changes or nothing reads were taken out." * bool(source.dead),
+        "reset": f"    {source.prefix}_reset(arena);\n" * emit.keeps_state(source),
+        "state": STATEFUL.format(source.prefix) if emit.keeps_state(source) else STATELESS,
         "arithmetic": ARITHMETIC[source.rounding],
         "table": "\n".join(_layer_row(source, i) for i in range(len(source.layers))),
         "gcc": core.gcc,
@@ -153,6 +161,8 @@ def _manifest(source: Source, core: CoreTarget, origin: Path) -> dict[str, Any]:
         "arena_lower_bound_bytes": plan.lower_bound,
         "arena_without_overlap_bytes": plan.disjoint,
         "constant_bytes": sum(layer.constant_bytes for layer in source.layers),
+        "dead_channels": source.dead,
+        "keeps_state": emit.keeps_state(source),
         "inputs": [_border(source, name) for name in source.graph.inputs],
         "outputs": [_border(source, name) for name in source.graph.outputs],
         "layers": [_layer(source, i) for i in range(len(source.layers))],

@@ -80,7 +80,7 @@ class Layer:
     Attributes:
         scratch: bytes needed while it runs. overlaps: per input tensor; absent means none.
         kernel: short name of what was chosen ("conv dsp 2x4"), for reports. note: why a slower kernel was taken.
-        defines: macros set before the kernels are included.
+        defines: macros set before the kernels are included. kept: the scratch holds a state from run to run.
     """
 
     op: Op
@@ -91,6 +91,7 @@ class Layer:
     kernel: str = ""
     note: str = ""
     defines: tuple[str, ...] = ()
+    kept: bool = False
 
     @property
     def constant_bytes(self) -> int:

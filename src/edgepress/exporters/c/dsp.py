@@ -4,17 +4,17 @@ Each function returns a layer, or None where its conditions do not hold; the por
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
-from edgepress.exporters.c import arithmetic, portable, portable_parts
+from edgepress.exporters.c import arithmetic, lines, portable, portable_parts
 from edgepress.exporters.c import graph as g
 from edgepress.exporters.c.arithmetic import Rounding
 from edgepress.exporters.c.calls import Call, Constant, Field, In, Layer, Out, Overlap, Scratch, first_reads, pixel_lead
 from edgepress.exporters.c.graph import Array
 
 PIXELS = 2
-FAR = 1024  # from every zero point further than int8 goes
 SXTB16_ORDER = [0, 2, 1, 3]  # SXTB16 gives bytes 0 and 2, with ROR #8 bytes 1 and 3
 
 
@@ -41,7 +41,7 @@ def channels_for(graph: g.Graph, op: g.Conv | g.Dense, rounding: Rounding) -> Ch
     """The layer's channels if all can use the short rescale: right shift 1 or more (single rounding: 2),
     multiplier at least 2**30, |sum| < 2**30.
 
-    A channel whose weights are as good as zero has a huge bias instead, in its own tiny scale. If its output is the
+    A channel whose weights are as good as zero has a huge bias instead, in its own tiny scale. Where the output is the
     same over the whole reach of the sum, the constant takes its place: weights 0, and y = 4 y / 4.
     """
     weight = graph.constant(op.inputs[1]).astype(np.int64)
@@ -50,9 +50,13 @@ def channels_for(graph: g.Graph, op: g.Conv | g.Dense, rounding: Rounding) -> Ch
     multiplier, shift = portable_parts.spread(op.rescale, len(bias))
     reach = 128 * np.abs(weight).sum(axis=1)
     odd = (np.abs(bias) + reach >= 2**30) | (multiplier < 2**30)
-    low, high = (arithmetic.multiply(bias + sign * reach, multiplier, -shift, rounding) for sign in (-1, 1))
-    settled = odd & (low == high)
-    low = np.clip(low, -FAR, FAR)
+    zero, ends = graph.tensor(op.output).zero_point, (bias - reach, bias + reach)
+    low, high = (
+        np.clip(arithmetic.multiply(end, multiplier, -shift, rounding), op.clamp[0] - zero, op.clamp[1] - zero)
+        for end in ends
+    )
+    ordered = (np.abs(bias) + reach) << np.maximum(-shift, 0) < 2**31  # what wraps is not
+    settled = (low == high) & ordered
     lowest = shift.min(initial=31, where=~settled)
     if (odd & ~settled).any() or lowest < (1 if rounding == "double" else 2):
         return None
@@ -96,8 +100,41 @@ def conv(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
     packed = pack_pairs(quads.weight)
     if packed is None:
         return None
-    plain = not (_cut_off(graph, op, rounding) and _reach(quads)[1::2].max() < 2**23)
-    return _tiled(graph, op, weight.shape[1], _stream(quads, packed, rounding, plain), plain)
+    bits = _line_bits(graph, rounding, False)
+    found = _quad_lines(graph, op, quads, rounding, bits)
+    stream = _stream(quads, packed, *found) if found else _plain_stream(quads, packed, rounding)
+    return _tiled(graph, op, weight.shape[1], stream, plain=not found, line_bits=bits if found else 0)
+
+
+def _quad_lines(
+    graph: g.Graph, op: g.Conv, quads: Channels, rounding: Rounding, bits: int
+) -> tuple[lines.Lines, lines.Lines] | None:
+    """Lines of all channel pairs. The second of a pair sums 256 times its products."""
+    wanted = _factors(graph, op, quads, rounding)
+    return lines.in_pairs(wanted, bits, PAIR_SCALE) if wanted and 1 <= bits <= lines.most_bits(wanted) else None
+
+
+def _factors(graph: g.Graph, op: g.Conv, channels: Channels, rounding: Rounding) -> lines.Factors | None:
+    """What the lines of a layer have to meet; None where sums below zero bend it (half away from zero, no ReLU)."""
+    if not _cut_off(graph, op, rounding):
+        return None
+    ends = [channels.weight * extreme for extreme in (-128, 127)]
+    low, high = channels.bias + np.minimum(*ends).sum(axis=1), channels.bias + np.maximum(*ends).sum(axis=1)
+    levels = np.arange(op.clamp[0] + 1, op.clamp[1] + 1)
+    zero = graph.tensor(op.output).zero_point
+    return lines.Factors(channels.multiplier, channels.shift, low, high, zero, levels, rounding)
+
+
+@lru_cache(maxsize=2)
+def _line_bits(graph: g.Graph, rounding: Rounding, of_planes: bool) -> int:
+    """Bits behind the point for all lines of a model, as they are an immediate of the code; 0 if nothing takes any."""
+    found = []
+    for op in graph.ops:
+        if isinstance(op, g.Conv) and (is_depthwise3x3(graph, op) if of_planes else op.groups == 1):
+            channels = channels_for(graph, op, rounding)
+            wanted = _factors(graph, op, channels, rounding) if channels else None
+            found += [lines.most_bits(wanted)] if wanted else []
+    return min((bits for bits in found if bits >= 1), default=0)
 
 
 def _gathered(graph: g.Graph, op: g.Conv, weight: Array) -> Array:
@@ -136,7 +173,9 @@ def align(size: int) -> int:
     return -(-size // 4) * 4
 
 
-def _tiled(graph: g.Graph, op: g.Conv, inputs: int, stream: Array, plain: bool, *, four_bits: bool = False) -> Layer:
+def _tiled(
+    graph: g.Graph, op: g.Conv, inputs: int, stream: Array, *, plain: bool, line_bits: int = 0, four_bits: bool = False
+) -> Layer:
     """The layer of a weight stream; inputs: per output, padded to a multiple of four."""
     x, weight, y = graph.tensor(op.inputs[0]), graph.constant(op.inputs[1]), graph.tensor(op.output)
     kind = _gather(op, x.shape[3], weight.shape[1:3])
@@ -154,6 +193,8 @@ def _tiled(graph: g.Graph, op: g.Conv, inputs: int, stream: Array, plain: bool, 
     lead = pixel_lead(first_reads(op, x.shape, y.shape), y.shape[3], PIXELS, reads_before_writes=True)
     name = f"conv 4x2 smlad, {kind}" + ", 4-bit weights" * four_bits
     defines = ("EP_FOUR_BIT 1",) * four_bits + ("EP_PLAIN_SUMS 1",) * plain
+    defines += ("EP_UNEVEN_CHANNELS 1",) * bool(y.shape[3] % 4)
+    defines += (f"EP_LINE_BITS {line_bits}",) if line_bits else ()
     constants = (Constant("weight", "int8_t", stream),)
     return Layer(op, (call,), constants, scratch, {x.name: Overlap(lead)}, name, defines=defines)
 
@@ -166,7 +207,7 @@ def conv_four_bit(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | Non
     weight = padded(_gathered(graph, op, channels.weight), 4, axis=1)
     quads = _in_quads(Channels(weight, channels.bias, channels.multiplier, channels.shift))
     plain = not _cut_off(graph, op, rounding)
-    return _tiled(graph, op, weight.shape[1], _stream_four_bit(quads, rounding, plain), plain, four_bits=True)
+    return _tiled(graph, op, weight.shape[1], _stream_four_bit(quads, rounding, plain), plain=plain, four_bits=True)
 
 
 def _words(values: Array) -> Array:
@@ -201,20 +242,34 @@ def _stream_four_bit(quads: Channels, rounding: Rounding, plain: bool) -> Array:
 CHANNEL_ARRAYS = ("bias", "multiplier", "shift")  # part of the weight stream
 
 
-def _stream(quads: Channels, packed: Array, rounding: Rounding, plain: bool) -> Array:
-    """What `ep_dsp_quads` reads, in order: see ep_conv_dsp.h. packed: int16 [pairs, K]."""
-    bias, multiplier = (values.astype(np.int64).reshape(-1, 4) for values in (quads.bias, quads.multiplier))
-    starts = np.repeat(bias[:, ::2], 2, axis=1)
-    starts[:, 1::2] += 0 if plain else 256 * bias[:, 1::2]
-    # [quads, pair, words] -> pairs side by side
-    words = np.ascontiguousarray(packed.view("<i4").reshape(len(bias), 2, -1).transpose(0, 2, 1))
-    first = multiplier if rounding == "single" else 2 * multiplier - 2**32
-    a, b, c, d = first.T if plain else (first[:, 0], multiplier[:, 1], first[:, 2], multiplier[:, 3])
-    shifts = _shifts(quads, rounding, np.array([0, 0, 0, 0] if plain else [0, 7, 0, 7]))
-    after = [bias[:, 1], a, shifts, b, bias[:, 3], c, d] if plain else [a, shifts, b, c, d]
+PAIR_SCALE = 256  # what the second channel of a pair is multiplied with
+
+
+def _sided(packed: Array, starts: Array, after: list[Array]) -> Array:
+    """[quads, bytes]: where sums start | weight words, pairs side by side | what ends the tile. packed: [pairs, K]."""
+    words = np.ascontiguousarray(packed.view("<i4").reshape(len(starts), 2, -1).transpose(0, 2, 1))
     return np.concatenate(
-        [_words(starts), words.view("i1").reshape(len(bias), -1), _words(np.stack(after, axis=1))], axis=1
+        [_words(starts), words.view("i1").reshape(len(starts), -1), _words(np.stack(after, axis=1))], axis=1
     )
+
+
+def _stream(quads: Channels, packed: Array, even: lines.Lines, odd: lines.Lines) -> Array:
+    """What `ep_dsp_quads` reads, in order: see ep_conv_dsp.h."""
+    bias = quads.bias.astype(np.int64).reshape(-1, 2, 2)  # [quads, pair, channel]
+    alone = bias[..., 0] + even.start.reshape(-1, 2)
+    both = alone + PAIR_SCALE * bias[..., 1] + odd.start.reshape(-1, 2)
+    nudge = (even.nudge.reshape(-1, 2) & 0xFFFF) << [0, 16]
+    (a, c), (b, d) = (side.multiplier.reshape(-1, 2).T for side in (even, odd))
+    starts = np.stack([alone, both], axis=2).reshape(-1, 4)
+    return _sided(packed, starts, [nudge.sum(axis=1), a, b, c, d])
+
+
+def _plain_stream(quads: Channels, packed: Array, rounding: Rounding) -> Array:
+    """The same where every sum is rounded step by step."""
+    bias, multiplier = (values.astype(np.int64).reshape(-1, 4) for values in (quads.bias, quads.multiplier))
+    a, b, c, d = (multiplier if rounding == "single" else 2 * multiplier - 2**32).T
+    after = [bias[:, 1], a, _shifts(quads, rounding, np.zeros(4, np.int64)), b, bias[:, 3], c, d]
+    return _sided(packed, np.repeat(bias[:, ::2], 2, axis=1), after)
 
 
 def _gather(op: g.Conv, channels: int, kernel: tuple[int, ...]) -> str:
@@ -313,22 +368,50 @@ def depthwise(graph: g.Graph, op: g.Conv, rounding: Rounding) -> Layer | None:
     call = Call("ep_depthwise_dsp", "ep_depthwise_dsp.h", arguments, "ep_depthwise", {**nested, "strip": strip})
     shrinks = y.shape[1] <= x.shape[1] and y.shape[2] <= x.shape[2]
     overlaps = {x.name: Overlap(0, x.shape[3])} if shrinks else {}
-    defines = (f"EP_PLANE_PITCH {pitch}",) + ("EP_PLAIN_PLANES 1",) * (not _cut_off(graph, op, rounding))
-    constants = (Constant("weight", "int8_t", _taps(channels, rounding)),)
+    found = _plane_lines(graph, rounding)
+    bits = _line_bits(graph, rounding, True) + PAIR_SCALE.bit_length() - 1
+    defines = (f"EP_PLANE_PITCH {pitch}", f"EP_PLANE_BITS {bits}" if found else "EP_PLAIN_PLANES 1")
+    taps = _taps(channels, found[op.name]) if found else _plain_taps(channels, rounding)
+    constants = (Constant("weight", "int8_t", taps),)
     return Layer(op, (call,), constants, scratch, overlaps, "depthwise 3x3 smlad", defines=defines)
 
 
 TAP_ORDER = [0, 3, 1, 4, 6, 2, 7, 5]
 
 
-def _taps(channels: Channels, rounding: Rounding) -> Array:
+@lru_cache(maxsize=1)
+def _plane_lines(graph: g.Graph, rounding: Rounding) -> dict[str, lines.Lines]:
+    """Lines of every such layer of a model by name; none if one of them has none, as all share one copy of the code."""
+    bits, found = _line_bits(graph, rounding, True), dict[str, lines.Lines | None]()
+    for op in graph.ops:
+        channels = channels_for(graph, op, rounding) if is_depthwise3x3(graph, op) else None  # type: ignore[arg-type]
+        if channels is not None and isinstance(op, g.Conv):
+            found[op.name] = _lines_of_planes(graph, op, channels, rounding, bits)
+    return {name: line for name, line in found.items() if line} if all(found.values()) else {}
+
+
+def _lines_of_planes(
+    graph: g.Graph, op: g.Conv, channels: Channels, rounding: Rounding, bits: int
+) -> lines.Lines | None:
+    wanted = _factors(graph, op, channels, rounding)
+    return lines.alone(wanted, bits, PAIR_SCALE) if wanted and 1 <= bits <= lines.most_bits(wanted) else None
+
+
+def _taps(channels: Channels, line: lines.Lines) -> Array:
     """Per channel what `ep_depthwise_rows1` reads: see ep_depthwise_dsp.h."""
-    weight = channels.weight.astype(np.int8)
+    start = PAIR_SCALE * channels.bias.astype(np.int64) + line.start
+    return _tap_bytes(channels, np.stack([start, line.multiplier], axis=1), line.nudge)
+
+
+def _plain_taps(channels: Channels, rounding: Rounding) -> Array:
     multiplier = channels.multiplier.astype(np.int64)
     scale = multiplier if rounding == "single" else 2 * multiplier - 2**32
-    shift = (channels.shift - (rounding == "single")).astype(np.int8)
-    numbers = _words(np.stack([channels.bias, scale], axis=1))
-    return np.concatenate([weight[:, TAP_ORDER], numbers, weight[:, 8:], shift[:, None]], axis=1)
+    return _tap_bytes(channels, np.stack([channels.bias, scale], axis=1), channels.shift - (rounding == "single"))
+
+
+def _tap_bytes(channels: Channels, numbers: Array, last: Array) -> Array:
+    weight = channels.weight.astype(np.int8)
+    return np.concatenate([weight[:, TAP_ORDER], _words(numbers), weight[:, 8:], last.astype(np.int8)[:, None]], axis=1)
 
 
 def _spare_bytes(graph: g.Graph, image: g.Tensor) -> int:

@@ -20,6 +20,7 @@ class Source:
     Attributes:
         prefix: of all public symbols; two models with different prefixes link into one firmware.
         defines: macros the kernels are built with. target: what the kernels were chosen for.
+        dead: channels of the source that were taken out.
     """
 
     prefix: str
@@ -29,6 +30,7 @@ class Source:
     defines: tuple[str, ...]
     target: str
     rounding: str
+    dead: int = 0
 
     @property
     def upper(self) -> str:
@@ -115,13 +117,14 @@ def header_source(source: Source) -> str:
     lines += [
         "",
         "/* real value = SCALE * (int8 - ZERO_POINT). `arena` is yours: "
-        f"{u}_ARENA_BYTES bytes, aligned to 8. No state outlives a call,",
+        f"{u}_ARENA_BYTES bytes, aligned to 8. {_about_state(source)},",
         " * so one arena per thread makes the model re-entrant. It also holds inputs and outputs: write the inputs",
         f" * before each {p}_run (it overwrites them), read the outputs before the next. */",
         f"int8_t *{p}_input(void *arena, int index);",
         f"const int8_t *{p}_output(const void *arena, int index);",
         f"void {p}_run(void *arena);",
         "",
+        *_reset_declaration(source),
         f"/* One layer alone, 0 <= index < {u}_LAYERS: {p}_run is all of them in order. */",
         f"void {p}_run_layer(void *arena, int index);",
         "",
@@ -129,6 +132,31 @@ def header_source(source: Source) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def keeps_state(source: Source) -> bool:
+    return any(layer.kept for layer in source.layers)
+
+
+def _about_state(source: Source) -> str:
+    return "State goes on in it from call to call" if keeps_state(source) else "No state outlives a call"
+
+
+def _reset_declaration(source: Source) -> list[str]:
+    if not keeps_state(source):
+        return []
+    comment = "/* The next run starts anew. Call it once before the first: states go on from run to run. */"
+    return [comment, f"void {source.prefix}_reset(void *arena);", ""]
+
+
+def _reset_function(source: Source) -> list[str]:
+    """All states to zero."""
+    if not keeps_state(source):
+        return []
+    kept = [layer for layer in source.layers if layer.kept]
+    ends = [(source.plan.offsets[f"scratch:{layer.op.name}"], layer.scratch) for layer in kept]
+    clear = "    for (int32_t i = 0; i < {1}; i++) ((uint8_t *)arena)[{0} + i] = 0;"
+    return [f"void {source.prefix}_reset(void *arena) {{", *(clear.format(*end) for end in ends), "}", ""]
 
 
 def _border_macros(source: Source, macro: str, name: str) -> list[str]:
@@ -149,13 +177,29 @@ def float_text(value: float) -> str:
 def model_source(source: Source) -> str:
     """The .c file with one function per layer."""
     p = source.prefix
-    defines = dict.fromkeys([*source.defines, *(define for layer in source.layers for define in layer.defines)])
+    chosen = [*source.defines, *_wide_sizes(source.layers)]
+    defines = dict.fromkeys([*chosen, *(define for layer in source.layers for define in layer.defines)])
     lines = [f"#define {define}" for define in defines] + [""] * bool(defines)
     lines += [f'#include "{p}.h"', "", f'#include "{p}_weights.h"']
     lines += [f'#include "kernels/{name}"' for name in kernel_files(source.layers)] + [""]
     for index, layer in enumerate(source.layers):
         lines += _layer_lines(source, index, layer)
     return "\n".join(lines + _entry_points(source))
+
+
+SMALL_SIZES = ("kernel", "stride", "dilation", "pad_")
+
+
+def _wide_sizes(layers: Iterable[Layer]) -> list[str]:
+    """What makes a model's size fields wider, if one of them needs it."""
+    sizes = [
+        (value, 255 if name.removeprefix("conv.").startswith(SMALL_SIZES) else 65535)
+        for layer in layers
+        for call in layer.calls
+        for name, value in call.fields.items()
+        if isinstance(value, int) and call.struct in ("ep_conv", "ep_depthwise")
+    ]
+    return ["EP_WIDE_SIZES 1"] * any(value > most for value, most in sizes)
 
 
 def _layer_lines(source: Source, index: int, layer: Layer) -> list[str]:
@@ -239,6 +283,7 @@ def _entry_points(source: Source) -> list[str]:
         "    if (layers[index]) layers[index](arena);",
         "}",
         "",
+        *_reset_function(source),
     ]
 
 

@@ -1,6 +1,7 @@
 """The way in: a quantized model file becomes a folder of C."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -8,9 +9,10 @@ from typing import get_args
 import numpy as np
 
 from edgepress.errors import UserError
-from edgepress.exporters.c import artifact, cores, interpret, onnx_qdq, select, tflite
+from edgepress.exporters.c import artifact, cores, interpret, onnx_qdq, portable_sequences, select, tflite
 from edgepress.exporters.c.arithmetic import Rounding
 from edgepress.exporters.c.artifact import CArtifact
+from edgepress.exporters.c.dead_channels import channels, without_dead_channels
 from edgepress.exporters.c.emit import Source
 from edgepress.exporters.c.graph import Array, Graph
 from edgepress.exporters.c.plan import check, plan_memory
@@ -27,6 +29,8 @@ class Options:
         target: a name of `cores.CORES`. name: prefix of all symbols, a C identifier.
         rounding: "double" (TFLM, CMSIS-NN) or "single". specialise: one copy of each kernel per layer: faster, larger.
         four_bit: layers with weights of four bits (quantized to them) keep two in a byte: half the flash, slower.
+        keep_dead: channels that no input changes, or that nothing reads, stay (see dead_channels).
+        keep_state: recurrent layers go on from run to run, until the model's reset function is called.
         golden: how many golden vectors to write (seeded random inputs unless `golden_inputs` are given, [n, ...] int8).
     """
 
@@ -35,6 +39,8 @@ class Options:
     rounding: Rounding = "double"
     specialise: bool = False
     four_bit: bool = False
+    keep_dead: bool = False
+    keep_state: bool = False
     golden: int = 2
     golden_inputs: Array | None = None
     seed: int = 0
@@ -65,12 +71,16 @@ def export_graph(graph: Graph, source: Path, out: Path, *, options: Options) -> 
     """As `export`, from a graph already read from `source`."""
     core = cores.core_named(options.target)
     _check(options)
-    graph = rewritten(graph)
-    layers = select.lower(graph, core.isa, options.rounding, four_bit=options.four_bit)
-    plan = plan_memory(graph, layers)
-    check(graph, layers, plan)
+    alive = graph if options.keep_dead else without_dead_channels(graph, options.rounding)
+    work = rewritten(alive)
+    layers = select.lower(work, core.isa, options.rounding, four_bit=options.four_bit)
+    if options.keep_state:
+        layers = portable_sequences.keeping_state(layers)
+    plan = plan_memory(work, layers)
+    check(work, layers, plan)
     defines = ["EP_SINGLE_ROUNDING 1"] * (options.rounding == "single") + ["EP_SPECIALISE 1"] * options.specialise
-    text = Source(options.name, graph, layers, plan, tuple(defines), core.name, options.rounding)
+    dead = channels(graph) - channels(alive)
+    text = Source(options.name, work, layers, plan, tuple(defines), core.name, options.rounding, dead)
     return artifact.write(text, core, out, golden_vectors(graph, options), source)
 
 
@@ -90,13 +100,27 @@ def golden_vectors(graph: Graph, options: Options) -> list[tuple[Array, Array]]:
     rows = draw.integers(-128, 128, (options.golden, sum(sizes)))
     if options.golden_inputs is not None:
         rows = np.asarray(options.golden_inputs, np.int64).reshape(-1, sum(sizes))
-    return [(row.astype(np.int8), reference(graph, row, options.rounding)) for row in rows]
+    rows = rows.astype(np.int8)
+    if options.keep_state:
+        return list(zip(rows, one_after_another(graph, rows, options.rounding), strict=True))
+    return [(row, reference(graph, row, options.rounding)) for row in rows]
 
 
 def reference(graph: Graph, row: Array, rounding: Rounding = "double") -> Array:
     """The integer reference's int8 outputs for one flat input row, concatenated. Token numbers are four bytes each."""
+    return one_after_another(graph, [row], rounding)[0]
+
+
+def one_after_another(graph: Graph, rows: Iterable[Array], rounding: Rounding = "double") -> list[Array]:
+    """`reference` of each row, recurrent layers going on from where the row before left them."""
+    found, values = [], None
+    for row in rows:
+        values = interpret.run(graph, _inputs(graph, row), rounding, values)
+        found.append(np.concatenate([values[name].reshape(-1) for name in graph.outputs]).astype(np.int8))
+    return found
+
+
+def _inputs(graph: Graph, row: Array) -> dict[str, Array]:
     tensors = [graph.tensor(name) for name in graph.inputs]
     parts = np.split(np.asarray(row).reshape(-1), np.cumsum([t.nbytes for t in tensors])[:-1])
-    values = {t.name: p.astype(np.int8).view(t.dtype) for t, p in zip(tensors, parts, strict=True)}
-    outputs = interpret.outputs(graph, values, rounding)
-    return np.concatenate([y.reshape(-1) for y in outputs]).astype(np.int8)
+    return {t.name: p.astype(np.int8).view(t.dtype) for t, p in zip(tensors, parts, strict=True)}

@@ -13,14 +13,18 @@ from edgepress.exporters.c.arithmetic import Ints, Rounding
 Values = dict[str, Ints]
 
 
-def run(graph: g.Graph, inputs: Mapping[str, npt.ArrayLike], rounding: Rounding = "double") -> Values:
+def run(
+    graph: g.Graph, inputs: Mapping[str, npt.ArrayLike], rounding: Rounding = "double", before: Values | None = None
+) -> Values:
     """All activations of one inference, by tensor name, as int64 arrays holding int8 values.
 
-    inputs: one int8 array per graph input, of that input's shape.
+    inputs: one int8 array per graph input, of that input's shape. before: what an earlier run returned, to go on from
+    the states of its recurrent layers (see `interpret_sequences.recurrent`); None starts at zero.
     """
     values: Values = {
         name: np.asarray(inputs[name], np.int64).reshape(graph.tensor(name).shape) for name in graph.inputs
     }
+    values |= {name: value for name, value in (before or {}).items() if name.startswith(interpret_sequences.STATE)}
     for op in graph.ops:
         values[op.output] = _RULES[type(op)](graph, op, values, rounding)
     return values

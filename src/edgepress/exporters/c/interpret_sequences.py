@@ -7,6 +7,7 @@ from edgepress.exporters.c import graph as g
 from edgepress.exporters.c.arithmetic import SIGMOID, TANH, Ints, Rounding
 
 Values = dict[str, Ints]
+STATE = "state of "  # key of a recurrent layer's last hidden (and cell) state among the values: int64 [2, hidden]
 
 
 def layer_norm(graph: g.Graph, op: g.LayerNorm, values: Values, rounding: Rounding) -> Ints:
@@ -41,7 +42,7 @@ def recurrent(graph: g.Graph, op: g.Recurrent, values: Values, rounding: Roundin
     x = values[op.inputs[0]][0] - graph.tensor(op.inputs[0]).zero_point
     weight, memory, bias, memory_bias = (graph.constant(name).astype(np.int64) for name in op.inputs[1:])
     out, hidden = graph.tensor(op.output), memory.shape[1]
-    state, cell = np.zeros(hidden, np.int64), np.zeros(hidden, np.int64)
+    state, cell = values.get(STATE + op.name, np.zeros((2, hidden), np.int64))
     states = np.zeros((len(x), hidden), np.int64)
     for step in range(len(x))[::-1] if op.reverse else range(len(x)):
         given = arithmetic.rescale(weight @ x[step] + bias, op.from_input, rounding).reshape(-1, hidden)
@@ -51,6 +52,7 @@ def recurrent(graph: g.Graph, op: g.Recurrent, values: Values, rounding: Roundin
         else:
             state = _gru(given, kept, state)
         states[step] = state
+    values[STATE + op.name] = np.stack([state, cell])
     y = arithmetic.rescale(states, op.output_rescale, rounding) + out.zero_point
     return np.clip(y, *g.FULL_RANGE).reshape(out.shape)
 

@@ -91,8 +91,12 @@ def _buffers(graph: Graph, layers: Sequence[Layer], roots: dict[str, str]) -> li
         last[roots[name]] = len(layers)
     sizes = {name: align(graph.tensor(name).nbytes) for name in first}
     buffers = [Buffer(name, sizes[name], first[name], last[name]) for name in first]
-    scratch = [(f"scratch:{layer.op.name}", layer.scratch, step) for step, layer in enumerate(layers) if layer.scratch]
-    return buffers + [Buffer(name, align(size), step, step) for name, size, step in scratch]
+    return buffers + [_scratch(layer, step, len(layers)) for step, layer in enumerate(layers) if layer.scratch]
+
+
+def _scratch(layer: Layer, step: int, steps: int) -> Buffer:
+    first, last = (-1, steps) if layer.kept else (step, step)
+    return Buffer(f"scratch:{layer.op.name}", align(layer.scratch), first, last)
 
 
 Overlaps = dict[tuple[str, str], Overlap]

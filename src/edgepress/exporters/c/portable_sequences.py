@@ -1,5 +1,7 @@
 """Lowering attention, recurrent layers, layer normalization and embeddings to their portable kernels."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from edgepress.errors import UserError
@@ -65,6 +67,26 @@ def recurrent(graph: g.Graph, op: g.Recurrent) -> Layer:
     call = Call(f"ep_{op.kind}_ref", "ep_recurrent.h", arguments, "ep_recurrent", fields)
     states = {"lstm": 8, "gru": 4}[op.kind] * hidden
     return Layer(op, (call,), constants, scratch=states, kernel=op.kind)
+
+
+def keeping_state(layers: list[Layer]) -> list[Layer]:
+    """The layers of a model whose recurrent layers go on from run to run. Refuses what has no such layer, or one that
+    starts at the end of its input."""
+    cells = [layer.op for layer in layers if isinstance(layer.op, g.Recurrent)]
+    if not cells:
+        raise UserError("there is no state to keep", found="no recurrent layer", expected="an LSTM or a GRU")
+    for cell in cells:
+        if cell.reverse:
+            raise UserError(
+                f"{cell.name}: its state cannot be kept from run to run",
+                found="a layer that reads its input backwards",
+                expected="layers that read forwards",
+                fix="run the whole sequence at once",
+            )
+    return [
+        replace(layer, kept=True, defines=(*layer.defines, "EP_KEEP_STATE 1")) if layer.op in cells else layer
+        for layer in layers
+    ]
 
 
 def _gate_constants(

@@ -135,12 +135,6 @@ def binarizer(x: Tensor, threshold: float = 0.0) -> Tensor:
     return (x > threshold).to(x.dtype)
 
 
-def array_feature_extractor(x: Tensor, columns: Tensor) -> Tensor:
-    """Columns of the last axis; a vector counts as one row."""
-    rows = x.reshape(1, -1) if x.dim() == 1 else x
-    return rows.index_select(-1, columns.reshape(-1))
-
-
 def feature_vectorizer(*inputs: Tensor, inputdimensions: Any = None) -> Tensor:
     """Columns side by side, as float."""
     return torch.cat([x.float().reshape(len(x), -1) for x in inputs], 1)
@@ -164,7 +158,6 @@ OPERATORS: Operators = {
     f"{ML}::Scaler": Operator(scaler),
     f"{ML}::Normalizer": Operator(normalizer),
     f"{ML}::Binarizer": Operator(binarizer),
-    f"{ML}::ArrayFeatureExtractor": Operator(array_feature_extractor),
     f"{ML}::FeatureVectorizer": Operator(feature_vectorizer),
     f"{ML}::Imputer": Operator(imputer),
     f"{ML}::LinearRegressor": Operator(_refuse, foldable=False),

@@ -1,7 +1,8 @@
 """The door itself: an `.onnx` file in, a trainable module or `Program` out."""
 
+import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,12 +20,16 @@ from edgepress.importers.onnx.executor import Environment, Executor
 from edgepress.importers.onnx.fold import fold, silent_torch
 from edgepress.importers.onnx.graph import InputSpec, Network, Step
 from edgepress.importers.onnx.inputs import (
+    Shape,
     axis_names,
     candidate_shapes,
+    check_tensors,
     dynamic_axes,
     examples,
     given_examples,
     is_batch,
+    is_image,
+    stand_in,
 )
 from edgepress.importers.onnx.layers import recognise_layers
 from edgepress.importers.onnx.lower import lower
@@ -179,38 +184,42 @@ def choose_inputs(network: Network, options: Options) -> tuple[Tensor, ...]:
     """
     if options.example_inputs is not None:
         inputs = given_examples(network.inputs, options.example_inputs)
-        try_run(network, inputs)
+        try_run(network, [tuple(value.shape) for value in inputs], lambda: inputs)
         return inputs
+    check_tensors(network.inputs)
     first: UserError | None = None
     for shapes in candidate_shapes(network.inputs, options.shapes):
-        inputs = examples(network.inputs, shapes)
+        make = functools.partial(examples, network.inputs, shapes)
         try:
-            try_run(network, inputs)
+            try_run(network, [shapes[spec.name] for spec in network.inputs], make)
         except UserError as error:
             first = first or error
             continue
-        return inputs
+        return make()
     raise first or UserError("the network has no inputs to try", expected="at least one shape")
 
 
-def try_run(network: Network, inputs: tuple[Tensor, ...]) -> None:
+def try_run(network: Network, shapes: Sequence[Shape], make: Callable[[], tuple[Tensor, ...]]) -> None:
     """Run once: on shapes alone, with a limit on each activation, and on numbers only if shapes do not decide.
+
+    Args:
+        shapes: of the inputs. make: gives inputs of these shapes, where numbers are needed.
 
     Raises:
         UserError: the network does not take these inputs.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     checked = CheckedExecutor(network.constants, lambda constant: mode.from_tensor(constant.tensor), both_branches=True)
-    fakes = {name: mode.from_tensor(value) for name, value in zip(network.body.inputs, inputs, strict=True)}
     try:
         with silent_torch(), recurrent_shapes(), mode, torch.no_grad():
-            checked.run(network.body, fakes)
+            inputs = [stand_in(spec, shape) for spec, shape in zip(network.inputs, shapes, strict=True)]
+            checked.run(network.body, dict(zip(network.body.inputs, inputs, strict=True)))
     except UserError as error:
         if not _depends_on_data(error):
             raise
         real = CheckedExecutor(network.constants, lambda constant: constant.tensor, both_branches=True)
         with torch.no_grad():
-            real.run(network.body, dict(zip(network.body.inputs, inputs, strict=True)))
+            real.run(network.body, dict(zip(network.body.inputs, make(), strict=True)))
 
 
 class CheckedExecutor(Executor):
@@ -253,10 +262,9 @@ def open_axes(
 
 
 def without_image_sizes(specs: Sequence[InputSpec], axes: Mapping[str, list[int]]) -> dict[str, list[int]]:
-    """Open axes except height and width: of inputs of rank 4 and more only the batch stays."""
+    """Open axes except height and width: of pictures only the batch stays."""
     return {
-        spec.name: [axis for axis in axes[spec.name] if len(spec.shape or ()) < 4 or is_batch(spec, axis)]
-        for spec in specs
+        spec.name: [axis for axis in axes[spec.name] if not is_image(spec) or is_batch(spec, axis)] for spec in specs
     }
 
 

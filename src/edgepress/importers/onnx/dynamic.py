@@ -39,7 +39,7 @@ class Product:
 
 def float_products(network: Network) -> Network:
     """Every dynamically quantized layer with a stored weight as a float layer on grids."""
-    body = _rewritten(network.body, network)
+    body = _regridded(_rewritten(network.body, network))
     return network if body is network.body else replace(network, body=body)
 
 
@@ -57,6 +57,18 @@ def _rewritten(body: Body, network: Network) -> Body:
         elif id(step) not in gone:
             steps.append(step)
     return Body(body.inputs, body.outputs, tuple(_needed(steps, body.outputs)))
+
+
+def _regridded(body: Body) -> Body:
+    """DynamicQuantizeLinear and DequantizeLinear of what it gave: one rounding, which lets gradients pass."""
+    makers = {step.outputs: step for step in body.steps if step.kind == "DynamicQuantizeLinear"}
+    steps = [
+        _step(step.name, "edgepress::DynamicGrid", makers[step.inputs].inputs[:1], step.outputs[0])
+        if step.kind == "DequantizeLinear" and step.inputs in makers
+        else step
+        for step in body.steps
+    ]
+    return body if steps == list(body.steps) else Body(body.inputs, body.outputs, tuple(_needed(steps, body.outputs)))
 
 
 def _float_steps(product: Product, rounded: set[str]) -> Iterator[Step]:

@@ -14,6 +14,9 @@ from edgepress.importers.onnx.values import Unsupported, ensure_affordable, torc
 
 Shape = tuple[int, ...]
 
+MAX_INPUT_BYTES = 512 << 20
+"""No edge network reads more at once: 40 pictures of a megapixel as floats."""
+
 BATCH = 2
 """Example size of a dynamic batch axis: not 1, which export would take for a constant."""
 
@@ -21,6 +24,7 @@ BATCH = 2
 IMAGE_SIZES = (224, 320, 256, 512, 64, 32, 48)
 SEQUENCE_SIZES = (16, 128, 512, 64, 256, 1024, 4000, 16000)
 
+SEQUENCE_WORDS = ("seq", "time", "len", "frame", "past", "token", "position")
 BATCH_LETTERS = ("n", "b", "bs")
 
 
@@ -37,7 +41,12 @@ def is_batch(spec: InputSpec, axis: int) -> bool:
 
 
 def _is_sequence(size: int | str | None) -> bool:
-    return isinstance(size, str) and any(word in size.lower() for word in ("seq", "time", "len", "frame"))
+    return isinstance(size, str) and any(word in size.lower() for word in SEQUENCE_WORDS)
+
+
+def is_image(spec: InputSpec) -> bool:
+    """Whether an input looks like pictures: four axes or more, none called a sequence, as in caches."""
+    return len(spec.shape or ()) >= 4 and not any(map(_is_sequence, spec.shape or ()))
 
 
 def dynamic_axes(specs: Sequence[InputSpec]) -> dict[str, list[int]]:
@@ -62,10 +71,11 @@ def candidate_shapes(specs: Sequence[InputSpec], given: Mapping[str, Sequence[in
     """
     for spec in specs:
         _check_given(spec, given)
-    images = any(len(spec.shape or ()) >= 4 for spec in specs)
+    images = any(map(is_image, specs))
+    names = tuple(size for spec in specs for size in spec.shape or () if isinstance(size, str))
     sizes = IMAGE_SIZES if images else SEQUENCE_SIZES
     for batch, size in itertools.product((BATCH, 1), sizes):
-        yield {spec.name: _shape(spec, given, batch, size) for spec in specs}
+        yield {spec.name: _shape(spec, given, batch, size, names) for spec in specs}
         if not any(_varies(spec, given) for spec in specs) and batch == 1:
             return
 
@@ -99,7 +109,7 @@ def _varies(spec: InputSpec, given: Mapping[str, Sequence[int]]) -> bool:
     return any(not isinstance(s, int) and not is_batch(spec, axis) for axis, s in enumerate(spec.shape))
 
 
-def _shape(spec: InputSpec, given: Mapping[str, Sequence[int]], batch: int, size: int) -> Shape:
+def _shape(spec: InputSpec, given: Mapping[str, Sequence[int]], batch: int, size: int, names: tuple[str, ...]) -> Shape:
     if spec.name in given:
         return tuple(given[spec.name])
     sizes = []
@@ -107,13 +117,46 @@ def _shape(spec: InputSpec, given: Mapping[str, Sequence[int]], batch: int, size
         if isinstance(declared, int):
             sizes.append(declared)
         else:
-            sizes.append(batch if is_batch(spec, axis) else _guess(declared, size))
+            sizes.append(batch if is_batch(spec, axis) else _guess(declared, size, names))
     return tuple(sizes)
 
 
-def _guess(name: str | None, size: int) -> int:
-    """A size for an open axis: channels of an image are 3."""
-    return 3 if name is not None and "channel" in name.lower() else size
+def _guess(name: str | None, size: int, names: tuple[str, ...] = ()) -> int:
+    """A size for an open axis.
+
+    Channels of an image are 3, what a cache holds is half a sequence, and a sum is what its parts are together:
+    "past_sequence_length + 1", or the total and the length of a mask where there is a cache.
+    """
+    text = "" if name is None else name.lower()
+    if "channel" in text:
+        return 3
+    if "+" in text:
+        return sum(int(part) if part.strip().isdigit() else _guess(part, size) for part in text.split("+"))
+    if "past" in text:
+        return size // 2
+    if ("total" in text or "mask" in text) and any("past" in other.lower() for other in names):
+        new = any(_is_sequence(other) and not _words(other) for other in names)
+        return size // 2 + (size if new else 1)
+    return size
+
+
+def _words(name: str) -> set[str]:
+    return {word for word in ("past", "total", "mask") if word in name.lower()}
+
+
+def input_type(spec: InputSpec) -> torch.dtype:
+    """The type an input is held in; float where the file does not say."""
+    return torch_dtype(spec.onnx_type) if spec.onnx_type else torch.float32
+
+
+def stand_in(spec: InputSpec, shape: Shape) -> Tensor:
+    """A tensor of an input's shape and type without anything in it, for a run on shapes (inside a fake mode).
+
+    Raises:
+        Unsupported: the shape is absurdly large, or the type is not numeric.
+    """
+    ensure_affordable(shape, input_type(spec), MAX_INPUT_BYTES)
+    return torch.empty(shape, dtype=input_type(spec))
 
 
 def example(spec: InputSpec, shape: Shape, seed: int = 0) -> Tensor:
@@ -122,8 +165,8 @@ def example(spec: InputSpec, shape: Shape, seed: int = 0) -> Tensor:
     Raises:
         Unsupported: the shape is absurdly large, or the type is not numeric.
     """
-    dtype = torch_dtype(spec.onnx_type) if spec.onnx_type else torch.float32
-    ensure_affordable(shape, dtype)
+    dtype = input_type(spec)
+    ensure_affordable(shape, dtype, MAX_INPUT_BYTES)
     generator = torch.Generator().manual_seed(seed + 1)
     if dtype == torch.bool:
         return torch.ones(shape, dtype=dtype)
@@ -134,8 +177,8 @@ def example(spec: InputSpec, shape: Shape, seed: int = 0) -> Tensor:
     return torch.randint(0, 2, shape, generator=generator).to(dtype)
 
 
-def examples(specs: Sequence[InputSpec], shapes: Mapping[str, Shape], seed: int = 0) -> tuple[Tensor, ...]:
-    """One example per input.
+def check_tensors(specs: Sequence[InputSpec]) -> None:
+    """Every input must be a tensor.
 
     Raises:
         Unsupported: an input is a sequence or an optional.
@@ -147,6 +190,10 @@ def examples(specs: Sequence[InputSpec], shapes: Mapping[str, Shape], seed: int 
                 found="a sequence, optional or undeclared type",
                 expected="a tensor",
             )
+
+
+def examples(specs: Sequence[InputSpec], shapes: Mapping[str, Shape], seed: int = 0) -> tuple[Tensor, ...]:
+    """One example per input."""
     return tuple(example(spec, shapes[spec.name], seed + i) for i, spec in enumerate(specs))
 
 

@@ -14,6 +14,7 @@ from edgepress.errors import UserError
 from edgepress.importers.onnx.classical import expand_linear, without_text
 from edgepress.importers.onnx.entry import Operator, select
 from edgepress.importers.onnx.graph import Body, InputSpec, Network, Step
+from edgepress.importers.onnx.integer_blocks import SIMPLIFIED, expand_block
 from edgepress.importers.onnx.qoperators import expand
 from edgepress.importers.onnx.table import find
 from edgepress.importers.onnx.values import Constant, Unsupported, torch_dtype
@@ -48,6 +49,7 @@ class _Lowering:
         self.names: dict[int, str] = {}
         self.taken: set[str] = set()
         self.widened = 0
+        self.simplified: list[str] = []
         self.missing: dict[str, int] = {}
         self.values: list[ir.Value] = []  # keeps `id` of the keys in `names` from being reused
 
@@ -71,9 +73,8 @@ class _Lowering:
         )
 
     def notes(self) -> tuple[str, ...]:
-        if not self.widened:
-            return ()
-        return (f"{self.widened} float16 tensors or types are held as float32, so that the network can be trained",)
+        widened = f"{self.widened} float16 tensors or types are held as float32, so that the network can be trained"
+        return (*([widened] if self.widened else []), *dict.fromkeys(self.simplified))
 
     def opset(self, domain: str) -> int:
         imports = self.model.graph.opset_imports
@@ -114,16 +115,33 @@ class _Lowering:
         step = self.step(node)
         if step is None:
             return ()
-        expanded = expand(step, self.constants) or expand_linear(step)
+        expanded = self.expanded(step)
         if expanded is None:
             return (step,)
         steps, constants = expanded
+        self.simplified += [SIMPLIFIED[step.kind]] if step.kind in SIMPLIFIED else []
         self.constants.update((constant.name, constant) for constant in constants)
         return steps
 
+    def expanded(self, step: Step) -> tuple[tuple[Step, ...], tuple[Constant, ...]] | None:
+        """The steps that a step stands for and their constants, if it stands for others.
+
+        Raises:
+            UserError: the node lacks what they are made of.
+        """
+        try:
+            return expand(step, self.constants) or expand_block(step, self.constants) or expand_linear(step)
+        except (KeyError, IndexError, ValueError, TypeError, RuntimeError, AttributeError, OverflowError) as error:
+            raise UserError(
+                f"node {step.name!r} ({step.kind}) does not have the inputs and attributes of its kind",
+                found=f"{len(step.inputs)} inputs, attributes {sorted(step.attributes)}; {error}"[:300],
+                expected="what the operator's definition says",
+                fix="export the model again",
+            ) from error
+
     def step(self, node: ir.Node) -> Step | None:
         domain = "" if node.domain == "ai.onnx" else node.domain
-        kind = f"{domain}::{node.op_type}" if domain else node.op_type
+        kind = f"{domain}::{node.op_type}" if domain else f"{node.op_type}"  # bytes where it is no text
         if kind == "Constant":
             self.constant(node.outputs[0], self.constant_value(node))
             return None
@@ -291,6 +309,20 @@ def _exotic(array: np.ndarray[Any, Any], target: torch.dtype) -> Tensor:
 
 
 def _missing_operators(missing: Mapping[str, int]) -> Unsupported:
+    if any(kind.startswith(("com.microsoft.nchwc::", "com.ms.internal.nhwc::")) for kind in missing):
+        return Unsupported(
+            "onnxruntime saved the model in a form made for one processor",
+            found=", ".join(f"{kind} ({count}x)" for kind, count in sorted(missing.items())),
+            expected="the model from before that step",
+            fix="take the model that was optimized, or save it at ORT_ENABLE_EXTENDED instead of ORT_ENABLE_ALL",
+        )
+    if all(kind.startswith("ai.onnx.ml::") for kind in missing):
+        return Unsupported(
+            "the model is no network, or has a part that is none",
+            found=", ".join(f"{kind} ({count}x)" for kind, count in sorted(missing.items())),
+            expected="layers, scalers and linear models: trees and kernel machines have nothing to press",
+            fix="run that part beside the network, and cut it off with onnx.utils.extract_model",
+        )
     return Unsupported(
         "the model uses operators this importer does not have",
         found=", ".join(f"{kind} ({count}x)" for kind, count in sorted(missing.items())),

@@ -22,6 +22,7 @@ class Layout:
         tensors: position of each quantized input; its scale and zero point follow it.
         output: position of the output's scale; its zero point follows.
         bias: position of an int32 bias of scale (first scale x second scale), -1 if there is none.
+        plain: positions of inputs that are not quantized; they come first.
     """
 
     kind: str
@@ -29,11 +30,18 @@ class Layout:
     tensors: tuple[int, ...]
     output: int
     bias: int = -1
+    plain: tuple[int, ...] = ()
 
 
 def _operator(table: Operators, kind: str) -> Operator:
     entry = table[kind]
     return entry if isinstance(entry, Operator) else entry[max(entry)]
+
+
+def _first(table: Operators, kind: str) -> Operator:
+    """The oldest version, with axes as an attribute."""
+    entry = table[kind]
+    return entry if isinstance(entry, Operator) else entry[min(entry)]
 
 
 QUANTIZE, DEQUANTIZE = (_operator(quant.OPERATORS, kind) for kind in ("QuantizeLinear", "DequantizeLinear"))
@@ -50,6 +58,9 @@ LAYOUTS = {
         "GlobalAveragePool", _operator(pool.OPERATORS, "GlobalAveragePool"), (0,), 3
     ),
     "com.microsoft::QLinearSoftmax": Layout("Softmax", _operator(reduce.OPERATORS, "Softmax"), (0,), 3),
+    "com.microsoft::QLinearConv": Layout("Conv", _operator(conv.OPERATORS, "Conv"), (0, 3), 6, 8),
+    "com.microsoft::QLinearReduceMean": Layout("ReduceMean", _first(reduce.OPERATORS, "ReduceMean"), (0,), 3),
+    "com.microsoft::QLinearWhere": Layout("Where", _operator(elementwise.OPERATORS, "Where"), (1, 4), 7, plain=(0,)),
     "com.microsoft::QLinearConcat": Layout("Concat", _operator(shape.OPERATORS, "Concat"), (), 0),
 }
 
@@ -57,13 +68,11 @@ LAYOUTS = {
 def expand(step: Step, constants: Mapping[str, Constant]) -> tuple[tuple[Step, ...], tuple[Constant, ...]] | None:
     """The float steps of an integer operator and the constants they need; `None` for any other step.
 
-    Raises:
-        Unsupported: channels last.
+    Channels that come last are brought to the front and back again.
     """
     layout = LAYOUTS.get(step.kind)
     if layout is None or (layout.bias >= 0 and not _has_known_scales(step, layout, constants)):
         return None
-    _refuse_layouts(step)
     if layout.kind == "Softmax":
         meant = select(reduce.OPERATORS["Softmax"], step.attributes.get("opset", 13))
         layout = replace(layout, operator=meant or layout.operator)
@@ -74,10 +83,11 @@ def expand(step: Step, constants: Mapping[str, Constant]) -> tuple[tuple[Step, .
     steps = [_dequantized(step, at, name, i) for i, (at, name) in enumerate(zip(layout.tensors, floats, strict=True))]
     bias = _bias(step, layout, constants)
     attributes = {k: v for k, v in step.attributes.items() if k not in ("channels_last", "opset")}
-    inputs = (*floats, *([bias.name] if bias else []))
+    inputs = (*(step.inputs[at] for at in layout.plain), *floats, *([bias.name] if bias else []))
     quantized = len(step.inputs) > layout.output and bool(step.inputs[layout.output])
     result = f"{base}::float" if quantized else base
-    steps.append(Step(step.name, layout.kind, layout.operator, inputs, (result,), attributes))
+    inner = Step(step.name, layout.kind, layout.operator, inputs, (result,), attributes)
+    steps += _between_layouts(inner) if step.attributes.get("channels_last", 0) else [inner]
     if quantized:
         grid = (result, *step.inputs[layout.output : layout.output + 2])
         steps.append(Step(f"{step.name}_quantize", "QuantizeLinear", QUANTIZE, grid, step.outputs))
@@ -109,9 +119,15 @@ def _bias(step: Step, layout: Layout, constants: Mapping[str, Constant]) -> Cons
     return Constant(f"{step.inputs[layout.bias]}::{step.outputs[0]}", (stored.double() * scale * factor).float())
 
 
-def _refuse_layouts(step: Step) -> None:
-    if step.attributes.get("channels_last", 0):
-        raise Unsupported(f"node {step.name!r} ({step.kind})", found="channels last", expected="channels first")
+def _between_layouts(step: Step) -> list[Step]:
+    """The step on channels that come second, where its first input and its output have them last."""
+    first, result = f"{step.inputs[0]}::first", f"{step.outputs[0]}::first"
+    inner = replace(step, inputs=(first, *step.inputs[1:]), outputs=(result,))
+    return [
+        Step(f"{step.name}_to_front", "edgepress::ChannelsFirst", FRONT, step.inputs[:1], (first,)),
+        inner,
+        Step(f"{step.name}_to_back", "edgepress::ChannelsLast", BACK, (result,), step.outputs),
+    ]
 
 
 def _refuse(*_: Any, **__: Any) -> Any:
@@ -119,5 +135,7 @@ def _refuse(*_: Any, **__: Any) -> Any:
         "an integer operator", found="scales computed while the network runs", expected="constant scales of its bias"
     )
 
+
+FRONT, BACK = Operator(lambda x: x.movedim(-1, 1)), Operator(lambda x: x.movedim(1, -1))
 
 OPERATORS: Operators = {kind: Operator(_refuse, foldable=False) for kind in LAYOUTS if kind != "QLinearConv"}

@@ -1,6 +1,6 @@
 """The operator table: every ONNX operator the importer takes."""
 
-from edgepress.importers.onnx import classical, qoperators
+from edgepress.importers.onnx import classical, integer_blocks, qoperators
 from edgepress.importers.onnx.entry import ByVersion, Operator, Operators
 from edgepress.importers.onnx.ops import (
     attention,
@@ -41,6 +41,7 @@ FAMILIES: dict[str, Operators] = {
     "control": control.OPERATORS,
     "quant": quant.OPERATORS,
     "qoperators": qoperators.OPERATORS,
+    "integer blocks": integer_blocks.OPERATORS,
     "microsoft": microsoft.OPERATORS,
     "transformers": transformers.OPERATORS,
     "classical": classical.OPERATORS,

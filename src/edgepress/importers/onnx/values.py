@@ -173,21 +173,21 @@ def _flatten(nested: Any) -> Any:
         yield from _flatten(item)
 
 
-def ensure_affordable(shape: Any, dtype: torch.dtype = torch.float32) -> None:
+def ensure_affordable(shape: Any, dtype: torch.dtype = torch.float32, limit: int = MAX_TENSOR_BYTES) -> None:
     """Refuse to make a tensor that no edge network needs.
 
     Raises:
-        Unsupported: if `shape` would take more than `MAX_TENSOR_BYTES`.
+        Unsupported: if `shape` would take more than `limit` bytes.
     """
     count = 1
     for size in shape:
         if is_symbolic(size):
             return
         count *= int(size)
-    if count * dtype.itemsize > MAX_TENSOR_BYTES:
+    if count * dtype.itemsize > limit:
         raise Unsupported(
             "the network asks for an absurdly large tensor",
             found=f"shape {[int(s) for s in shape]}, {count * dtype.itemsize:,} bytes",
-            expected=f"at most {MAX_TENSOR_BYTES:,} bytes",
+            expected=f"at most {limit:,} bytes",
             fix="check the file: its shapes are damaged or it is not an edge network",
         )

@@ -26,6 +26,8 @@ def run(config: Prune, program: Program, bench: Bench, place: Workplace) -> Step
     options = PruneOptions(
         criterion=config.criterion,
         reduce=config.reduce.shares if config.reduce else {},
+        aggregation=config.aggregation,
+        normalization=config.normalization,
         allocation=config.allocation,
         attention=config.attention,
         round_to=config.round_to or bench.target.channel_alignment,

@@ -4,7 +4,14 @@ from typing import Annotated, ClassVar
 
 from pydantic import ByteSize, Field, PositiveFloat, PositiveInt, model_validator
 
-from edgepress.analysis.pruning_terms import WEIGHT_CRITERIA, Allocation, Attention, Criterion
+from edgepress.analysis.pruning_terms import (
+    WEIGHT_CRITERIA,
+    Aggregation,
+    Allocation,
+    Attention,
+    Criterion,
+    Normalization,
+)
 from edgepress.recipe.section import Section, problem
 from edgepress.recipe.steps.step import Need, StepConfig
 
@@ -90,6 +97,8 @@ class Prune(StepConfig):
     Attributes:
         reduce, budget: how much goes; one of them, or both.
         criterion: how the importance of a channel is scored; see docs/pruning.md for the papers.
+        aggregation: how the shares of the tensors of a channel become one score. normalization: the scale of scores
+            within a group; `auto` divides magnitudes by the group's mean.
         allocation: `global` ranks all channels together, `uniform` takes the same share of each group, `sensitivity`
             weighs by the measured loss of each group.
         attention: attention loses whole `heads`, or `width`: the same share of every head of a layer.
@@ -106,6 +115,8 @@ class Prune(StepConfig):
     criterion: Criterion = "surgeon"
     reduce: Reduce | None = None
     budget: DeviceBudget | None = None
+    aggregation: Aggregation = "sum"
+    normalization: Normalization = "auto"
     allocation: Allocation = "global"
     attention: Attention = "heads"
     round_to: PositiveInt | None = None

@@ -45,20 +45,33 @@ EP_INLINE int8_t ep_clamp(int32_t x, int32_t low, int32_t high) {
 /* The low half of a byte as a number from -8 to 7; the high half is the byte >> 4. */
 EP_INLINE int32_t ep_low_nibble(int8_t both) { return ((both & 15) ^ 8) - 8; }
 
+/* One of these lies in flash per layer: sizes take as few bytes as they need. */
+#ifdef EP_WIDE_SIZES
+typedef int32_t ep_size, ep_small_size;
+#else
+typedef uint16_t ep_size;
+typedef uint8_t ep_small_size;
+#endif
+#if defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)
+typedef int8_t ep_value; /* the inner loops there never read one from here */
+#else
+typedef int32_t ep_value;
+#endif
+
 /* A convolution-like layer. The bias holds what the input's zero point contributes, so that kernels multiply raw
  * inputs; positions outside the image read as the zero point. Weight layout: see each kernel. */
 typedef struct {
     const int8_t *weight;
     const int32_t *bias, *multiplier;
     const int8_t *shift; /* right shifts */
-    int32_t in_h, in_w, in_c, out_h, out_w, out_c;
-    int32_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left, groups;
-    int32_t in_zero, out_zero, low, high;
+    ep_size in_h, in_w, in_c, out_h, out_w, out_c, groups;
+    ep_small_size kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
+    ep_value in_zero, out_zero, low, high;
 #ifdef EP_FOUR_BIT
-    int32_t four_bit; /* two weights in a byte */
+    int8_t four_bit; /* two weights in a byte */
 #endif
 #ifdef EP_PLAIN_SUMS
-    int32_t plain; /* see ep_conv_dsp.h */
+    int8_t plain; /* see ep_conv_dsp.h */
 #endif
 } ep_conv;
 

@@ -40,9 +40,10 @@
 static __attribute__((naked, noinline, unused)) const int8_t *ep_dsp_quads4(
     const int8_t *stream EP_NAKED, const uint32_t *columns EP_NAKED, int8_t *out EP_NAKED, const ep_quads *tile EP_NAKED) {
     __asm__ volatile(
-        EP_QUADS_BEGIN
+        EP_QUADS_BEGIN("mov r7, r6\n\tmov r9, r8\n\tmov r11, r10\n\tmov lr, r12\n\t")
         EP_TWICE(EP_4_TIMES(EP_STEP4))
         EP_QUADS_ROUND
+        "ldr r4, [sp, #16]\n\t"
         EP_IF_PLAIN("ldr r5, [sp, #20]\n\t")
         "ldm r0!, {r2, r3}\n\t"
         "mov r1, #4\n\t"

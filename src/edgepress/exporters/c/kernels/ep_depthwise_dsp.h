@@ -5,11 +5,14 @@
  * one channel's nine weights lie in six registers (w0 w1 | w1 w2 per row) for SMLAD on aligned pairs, SMLATB and SMLABT
  * for what straddles them. Works in place.
  *
- * ep_conv.weight is one stream, 18 bytes per channel: w0 w3 w1 w4 w6 w2 w7 w5 | bias | 2 multiplier - 2^32, which SMMLAR
- * takes (ep_conv_dsp.h; single rounding: multiplier) | w8 | shift.
+ * ep_conv.weight is one stream, 18 bytes per channel: w0 w3 w1 w4 w6 w2 w7 w5 | bias | multiplier | w8 | nudge.
  *
- * EP_PLANE_PITCH (bytes per plane row, a multiple of 4) is set by the model: it becomes an immediate of the loads.
- * EP_PLAIN_PLANES: sums below zero must be rounded exactly, as not all layers cut them off. */
+ * Weights are used as 256 times their value: the sums end on a line (ep_conv_dsp.h), and the bias has eight bits more to
+ * place it; the nudge moves it by outputs, two at a time. EP_PLANE_BITS: what SSAT shifts out.
+ * EP_PLAIN_PLANES: some layer of the model has no such line; sums are rounded step by step, with a shift for the nudge and
+ * 2 multiplier - 2^32, which SMMLAR takes (single rounding: multiplier).
+ *
+ * EP_PLANE_PITCH (bytes per plane row, a multiple of 4) is set by the model: it becomes an immediate of the loads. */
 #ifndef EP_DEPTHWISE_DSP_H
 #define EP_DEPTHWISE_DSP_H
 
@@ -17,7 +20,7 @@
 
 typedef struct {
     ep_conv conv;
-    int32_t strip; /* output rows per strip */
+    ep_size strip; /* output rows per strip */
 } ep_depthwise;
 
 /* What the assembly loads at a stretch: steps to the next output and row, bytes of plane for whole pairs of columns and for
@@ -26,8 +29,21 @@ typedef struct {
     int32_t step, row_step, pairs, all, zero, rows;
 } ep_rows;
 
-/* stack ep_depthwise_rows1 120, stack ep_depthwise_rows2 120: 0 multiplier, 4 shift, 8 zero, 12 step, 16 row step, 20 end,
- * 24 weights, 48 bias, 52 plane row, 56 out row, 60 rows left, 64 as ep_rows up to `all`, 80 end with the odd column */
+#ifdef EP_PLAIN_PLANES
+#define EP_EVEN_WEIGHTS(D, S) "sxtb16 " D ", " S "\n\t"
+#define EP_ODD_WEIGHTS(D, S) "sxtb16 " D ", " S ", ror #8\n\t"
+#define EP_LAST_WEIGHT "16"
+#define EP_PLANE_ZERO(p) ((p)->out_zero)
+#else
+#define EP_EVEN_WEIGHTS(D, S) "lsl " D ", " S ", #8\n\tand " D ", " D ", #0xff00ff00\n\t"
+#define EP_ODD_WEIGHTS(D, S) "and " D ", " S ", #0xff00ff00\n\t"
+#define EP_LAST_WEIGHT "24"
+#define EP_PLANE_ZERO(p) EP_AND_A_HALF((p)->out_zero, EP_PLANE_BITS)
+#endif
+
+/* stack ep_depthwise_rows1 120, stack ep_depthwise_rows2 120: 0 multiplier, 4 shift or zero with nudge, 8 zero, 12 step,
+ * 16 row step, 20 end, 24 weights, 48 bias, 52 plane row, 56 out row, 60 rows left, 64 as ep_rows up to `all`,
+ * 80 end with the odd column */
 #define EP_ROWS_BEGIN \
     "push {r4-r11, lr}\n\t" \
     "sub sp, sp, #84\n\t" \
@@ -36,22 +52,22 @@ typedef struct {
     "ldr r6, [r0, #8]\n\t" \
     "ldr r7, [r0, #12]\n\t" \
     "ldrsb r8, [r0, #16]\n\t" \
-    "ldrb r9, [r0, #17]\n\t" \
+    "ldrsb r9, [r0, #17]\n\t" \
     "str r6, [sp, #48]\n\t" \
     "strd r7, r9, [sp]\n\t" \
-    "sxtb16 r9, r5, ror #8\n\t" /* w2 w5 */ \
-    "sxtb16 r10, r4, ror #8\n\t" /* w3 w4 */ \
-    "sxtb16 r4, r4\n\t" /* w0 w1 */ \
-    "sxtb16 r12, r5\n\t" /* w6 w7 */ \
+    EP_ODD_WEIGHTS("r9", "r5") /* w2 w5 */ \
+    EP_ODD_WEIGHTS("r10", "r4") /* w3 w4 */ \
+    EP_EVEN_WEIGHTS("r4", "r4") /* w0 w1 */ \
+    EP_EVEN_WEIGHTS("r12", "r5") /* w6 w7 */ \
     "lsr r5, r4, #16\n\t" \
     "orr r5, r5, r9, lsl #16\n\t" /* w1 w2 */ \
     "pkhtb r11, r9, r10, asr #16\n\t" /* w4 w5 */ \
     "lsr lr, r12, #16\n\t" \
-    "orr lr, lr, r8, lsl #16\n\t" /* w7 w8 */ \
+    "orr lr, lr, r8, lsl #" EP_LAST_WEIGHT "\n\t" /* w7 w8 */ \
     "add r6, sp, #24\n\t" \
     "stm r6, {r4, r5, r10, r11, r12, lr}\n\t" \
     "ldm r3, {r4-r9}\n\t" \
-    "str r8, [sp, #8]\n\t" \
+    EP_PLANE_CONSTANTS \
     "add r10, sp, #64\n\t" \
     "stm r10, {r4-r7}\n\t" \
     "mov r0, r1\n\t" \
@@ -70,38 +86,65 @@ typedef struct {
     "stm r2, {r4-r6}\n\t" \
     "str r7, [sp, #80]\n\t" \
     "cmp r0, r6\n\t" \
+    EP_LINE_WEIGHTS \
     "beq.w 2f\n" \
     "1:\n\t" /* two columns */ \
-    "add r2, sp, #24\n\t" \
-    "ldm r2, {r2-r7, r12}\n\t"
+    EP_PLAIN_WEIGHTS
 
+#define EP_ALL_WEIGHTS "add r8, sp, #24\n\tldm r8, {r2-r7}\n\t"
+
+#ifdef EP_PLAIN_PLANES
+#define EP_PLANE_CONSTANTS "str r8, [sp, #8]\n\t"
+#define EP_LINE_WEIGHTS
+#define EP_PLAIN_WEIGHTS EP_ALL_WEIGHTS
 #ifdef EP_SINGLE_ROUNDING
 #define EP_SCALE_PLANE(X) "smmul " X ", " X ", r2\n\t"
-#elif defined EP_PLAIN_PLANES
-#define EP_SCALE_PLANE(X) "smmlar " X ", " X ", r2, " X "\n\tadd " X ", " X ", " X ", asr #31\n\t"
 #else
-#define EP_SCALE_PLANE(X) "smmlar " X ", " X ", r2, " X "\n\t"
+#define EP_SCALE_PLANE(X) "smmlar " X ", " X ", r2, " X "\n\tadd " X ", " X ", " X ", asr #31\n\t"
 #endif
 #define EP_PLANE_OUT(X) EP_SCALE_PLANE(X) "asrs " X ", " X ", r3\n\tadc " X ", " X ", r4\n\tssat " X ", #8, " X "\n\t"
-
-#define EP_ROWS_END(NEXT) \
-    "ldm sp, {r2-r7}\n\t" \
+#define EP_FOUR_OUT \
+    "ldm sp, {r2-r4}\n\t" \
     EP_PLANE_OUT("r10") EP_PLANE_OUT("r11") EP_PLANE_OUT("r12") EP_PLANE_OUT("lr") \
-    "add r8, r1, r6\n\t" \
-    "strb lr, [r8, r5]\n\t" \
-    "strb r12, [r8]\n\t" \
-    "strb r11, [r1, r5]\n\t" \
+    "ldr r8, [sp, #12]\n\t" \
+    "ldr r9, [sp, #16]\n\t"
+#else
+#define EP_PLANE_CONSTANTS \
+    "ldr r10, [sp, #4]\n\tadd r8, r8, r10, lsl #" EP_TEXT(EP_PLANE_BITS) "+1\n\tstr r8, [sp, #4]\n\t"
+#define EP_LINE_WEIGHTS EP_ALL_WEIGHTS
+#define EP_PLAIN_WEIGHTS
+#define EP_PLANE_OUT(X) "ssat " X ", #8, " X ", asr #" EP_TEXT(EP_PLANE_BITS) "\n\t"
+#define EP_FOUR_OUT \
+    "ldr r8, [sp]\n\t" \
+    "ldr r9, [sp, #4]\n\t" \
+    "smmla r10, r10, r8, r9\n\t" \
+    "smmla r11, r11, r8, r9\n\t" \
+    "smmla r12, r12, r8, r9\n\t" \
+    "smmla lr, lr, r8, r9\n\t" \
+    "ldr r8, [sp, #12]\n\t" \
+    "ldr r9, [sp, #16]\n\t" \
+    EP_PLANE_OUT("r10") EP_PLANE_OUT("r11") EP_PLANE_OUT("r12") EP_PLANE_OUT("lr")
+#endif
+
+/* The end is loaded right behind a store: one cycle instead of two. */
+#define EP_ROWS_END(NEXT) \
+    EP_FOUR_OUT \
+    "add r9, r9, r1\n\t" \
+    "strb lr, [r9, r8]\n\t" \
+    "strb r12, [r9]\n\t" \
+    "strb r11, [r1, r8]\n\t" \
     "strb r10, [r1]\n\t" \
-    "add r1, r1, r5, lsl #1\n\t" \
-    "cmp r0, r7\n\t" \
+    "ldr r9, [sp, #20]\n\t" \
+    "add r1, r1, r8, lsl #1\n\t" \
+    "cmp r0, r9\n\t" \
     "bne.w 1b\n" \
     "2:\n\t" \
-    "ldr r2, [sp, #80]\n\t" \
-    "cmp r0, r2\n\t" \
+    "ldr r8, [sp, #80]\n\t" \
+    "cmp r0, r8\n\t" \
     "beq 3f\n\t" \
-    "str r2, [sp, #20]\n\t" /* the odd column: as with rows */ \
-    "mov r2, #0\n\t" \
-    "str r2, [sp, #12]\n\t" \
+    "str r8, [sp, #20]\n\t" /* the odd column: as with rows */ \
+    "mov r8, #0\n\t" \
+    "str r8, [sp, #12]\n\t" \
     "b.w 1b\n" \
     "3:\n\t" \
     "ldr r0, [sp, #52]\n\t" \
@@ -115,8 +158,6 @@ typedef struct {
     "add sp, sp, #84\n\t" \
     "pop {r4-r11, pc}"
 
-#define EP_TEXT(X) EP_TEXT_(X)
-#define EP_TEXT_(X) #X
 #define EP_AT(ROWS) EP_TEXT(EP_PLANE_PITCH) "*" ROWS
 
 /* stride 1: outputs x, x+1 from the words r8 = (x, x+1), r9 = (x+2, x+3) of a row; FROM: where the sums start */
@@ -128,6 +169,7 @@ static __attribute__((naked, noinline, unused)) void ep_depthwise_rows1(
     const int8_t *channel EP_NAKED, const int16_t *plane EP_NAKED, int8_t *out EP_NAKED, const ep_rows *rows EP_NAKED) {
     __asm__ volatile(
         EP_ROWS_BEGIN
+        "ldr r12, [sp, #48]\n\t"
         "ldr r8, [r0, #" EP_AT("3") "]\n\t"
         "ldr r9, [r0, #" EP_AT("3") "+4]\n\t"
         EP_PAIR1("r6", "r7", "r12", "lr", "r12")
@@ -151,6 +193,7 @@ static __attribute__((naked, noinline, unused)) void ep_depthwise_rows2(
     const int8_t *channel EP_NAKED, const int16_t *plane EP_NAKED, int8_t *out EP_NAKED, const ep_rows *rows EP_NAKED) {
     __asm__ volatile(
         EP_ROWS_BEGIN
+        "ldr r12, [sp, #48]\n\t"
         "ldr r8, [r0, #" EP_AT("4") "]\n\t"
         "ldr r9, [r0, #" EP_AT("4") "+4]\n\t"
         EP_PAIR2("r6", "r7", "r12", "lr", "r12")
@@ -266,12 +309,23 @@ EP_INLINE void ep_depthwise_strip(const ep_conv *p, const int8_t *in, int32_t y,
     if (rows > above + inside && border) ep_depthwise_border(p, plane + inside * (EP_PLANE_PITCH / 4), to->size >> 2, rows - above - inside);
 }
 
+static __attribute__((noinline, unused)) void ep_copy_words(uint32_t *to, const uint32_t *from, int32_t words) {
+    __asm__ volatile("b 2f\n"
+                     "1:\n\t"
+                     "ldm %[from]!, {r3, r4, r5, r6}\n\t"
+                     "stm %[to]!, {r3, r4, r5, r6}\n"
+                     "2:\n\t"
+                     "subs %[words], %[words], #4\n\t"
+                     "bge 1b"
+                     : [to] "+r"(to), [from] "+r"(from), [words] "+r"(words)
+                     :
+                     : "r3", "r4", "r5", "r6", "cc", "memory");
+    for (words &= 3; words > 0; words--) *to++ = *from++;
+}
+
 /* Rows that a strip shares with the one before */
 EP_INLINE void ep_depthwise_keep(uint32_t *plane, int32_t size, int32_t moved, int32_t words) {
-    for (int32_t k = 0; k < 4; k++, plane += size) {
-        uint32_t *to = plane;
-        for (const uint32_t *end = plane + words; to != end; to++) *to = to[moved];
-    }
+    for (int32_t k = 0; k < 4; k++, plane += size) ep_copy_words(plane, plane + moved, words);
 }
 
 /* Four channels from `base` on, of which the first `skip` are done. */
@@ -300,7 +354,7 @@ EP_KERNEL void ep_depthwise_dsp(const ep_depthwise *d, const int8_t *in, int8_t 
     const ep_conv *p = &d->conv;
     const int32_t plane_rows = d->strip * p->stride_h + 3 - p->stride_h, column = 2 * p->stride_w;
     const ep_planes planes = ep_depthwise_planes(p, plane_rows * (EP_PLANE_PITCH / 4));
-    ep_rows rows = {p->out_c, p->out_w * p->out_c, (p->out_w & ~1) * column, ((p->out_w + 1) & ~1) * column, p->out_zero, 0};
+    ep_rows rows = {p->out_c, p->out_w * p->out_c, (p->out_w & ~1) * column, ((p->out_w + 1) & ~1) * column, EP_PLANE_ZERO(p), 0};
     ep_depthwise_border(p, scratch, planes.size >> 2, plane_rows); /* the columns behind stay as they are */
     for (int32_t c = 0; c < p->in_c; c += 4) {
         const int32_t base = c + 4 > p->in_c ? p->in_c - 4 : c; /* the last four may overlap those before */

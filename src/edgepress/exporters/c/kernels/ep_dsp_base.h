@@ -8,6 +8,12 @@
 
 #include "ep_base.h"
 
+#define EP_TEXT(X) EP_TEXT_(X)
+#define EP_TEXT_(X) #X
+
+/* A zero point and a half, with `bits` behind the point */
+#define EP_AND_A_HALF(zero, bits) ((2 * (int32_t)(zero) + 1) * (1 << ((bits) - 1)))
+
 EP_INLINE uint32_t ep_load32(const void *from) { /* no alignment needed on these cores */
     uint32_t value;
     __builtin_memcpy(&value, from, 4);

@@ -1,10 +1,8 @@
 /* What the assembly tiles of four output channels x two pixels have in common: parameters, rounding, begin and end.
  *
- * Two ways to end a tile, chosen per layer by the exporter:
- *   quick  a sum scaled by 2^n (n = 8 or 4) has a high product with n - 1 bits more than it needs: adding half of them and
- *          shifting by n - 1 more rounds twice. What rounding away from zero adds below zero does not show, as those
- *          outputs are cut off at the zero point (ReLU).
- *   plain  all of it (EP_PLAIN_SUMS, where a layer needs it). */
+ * What ends a tile quickly with four-bit weights (ep_conv_dsp4.h): a sum scaled by 2^n has a high product with n - 1 bits
+ * more than it needs; adding half of them and shifting by n - 1 more rounds twice. What rounding away from zero adds below
+ * zero does not show, as those outputs are cut off at the zero point (ReLU). EP_PLAIN has all of it. */
 #ifndef EP_QUADS_H
 #define EP_QUADS_H
 
@@ -13,8 +11,9 @@
 /* What the tiles load at a stretch. */
 typedef struct {
     int32_t step, /* from the first pixel's outputs to the second's; 0 if there is no second */
-        quads, zero, plain,
-        column_bytes, skip; /* skip: bytes of code that the first round leaves out */
+        bytes, zero, plain,           /* bytes: of the stream */
+        column_bytes, skip, /* skip: bytes of code that the first round leaves out */
+        quad_bytes;
 } ep_quads;
 
 #define EP_TWICE(X) X X
@@ -31,7 +30,6 @@ typedef struct {
 #define EP_SCALED_HIGH(X, M) "smmla " X ", " X ", " M ", r1\n\t"
 #define EP_PLAIN(X, M) EP_HIGH(X, M) "add " X ", " X ", " X ", asr #31\n\t" EP_ROUND(X)
 #endif
-#define EP_QUICK_A(X, M) EP_HIGH(X, M) EP_ROUND(X)
 #define EP_QUICK_B(X, M) EP_SCALED_HIGH(X, M) EP_ROUND(X)
 #define EP_PLAIN_B(X, M) "add " X ", r1, " X ", asr #8\n\t" EP_PLAIN(X, M)
 #define EP_NEXT_SHIFT "lsr r3, r3, #8\n\t"
@@ -44,12 +42,13 @@ typedef struct {
 #define EP_IS_PLAIN(p) 0
 #endif
 
-/* stack ep_dsp_quads 72, stack ep_dsp_quads4 72: 0 columns, 4 out, 8 step, 12 quads left, 16 zero, 20 plain,
- * 24 end of columns, 28 where to start */
-#define EP_QUADS_BEGIN \
+/* stack ep_dsp_quads 72, stack ep_dsp_quads4 72: 0 columns, 4 out, 8 step, 12 end of the stream, 16 zero, 20 plain,
+ * 24 end of columns, 28 where to start. FIRST: what makes eight sums of four starting ones. */
+#define EP_QUADS_BEGIN(FIRST) \
     "push {r4-r11, lr}\n\t" \
     "sub sp, sp, #36\n\t" \
     "ldm r3, {r4-r9}\n\t" \
+    "add r5, r5, r0\n\t" \
     "add r8, r8, r1\n\t" \
     "adr r10, 1f\n\t" \
     "add r9, r9, r10\n\t" \
@@ -58,19 +57,15 @@ typedef struct {
     "3:\n\t" \
     "ldm r0!, {r6, r8, r10, r12}\n\t" \
     "ldr r1, [sp]\n\t" \
+    FIRST \
     "ldr r2, [sp, #28]\n\t" \
-    "mov r7, r6\n\t" \
-    "mov r9, r8\n\t" \
-    "mov r11, r10\n\t" \
-    "mov lr, r12\n\t" \
     "bx r2\n" \
     "1:\n\t"
 
 #define EP_QUADS_ROUND \
     "ldr r2, [sp, #24]\n\t" \
     "cmp r1, r2\n\t" \
-    "bne.w 1b\n\t" \
-    "ldr r4, [sp, #16]\n\t"
+    "bne.w 1b\n\t"
 
 /* The second pixel first: what is no pixel is written over. */
 #define EP_QUADS_END \
@@ -83,14 +78,12 @@ typedef struct {
     "strb r9, [r4, #1]\n\t" \
     "strb r11, [r4, #2]\n\t" \
     "strb lr, [r4, #3]\n\t" \
-    "strb r6, [r1]\n\t" \
-    "strb r8, [r1, #1]\n\t" \
-    "strb r10, [r1, #2]\n\t" \
-    "strb r12, [r1, #3]\n\t" \
-    "add r1, r1, #4\n\t" \
-    "subs r3, r3, #1\n\t" \
+    "strb r6, [r1], #4\n\t" \
+    "strb r8, [r1, #-3]\n\t" \
+    "strb r10, [r1, #-2]\n\t" \
+    "strb r12, [r1, #-1]\n\t" \
     "str r1, [sp, #4]\n\t" \
-    "str r3, [sp, #12]\n\t" \
+    "cmp r0, r3\n\t" \
     "bne.w 3b\n\t" \
     "add sp, sp, #36\n\t" \
     "pop {r4-r11, pc}"

@@ -1,6 +1,7 @@
 /* LSTM and GRU, one direction. Gate sums are Q3.12, gates and hidden states Q0.15 (int16), cell states Q16.15.
  * Gate order: LSTM input, output, forget, cell; GRU update, reset, new. The two biases lie on the grids of the input's
- * and the state's sums; the input's holds what its zero point contributes. */
+ * and the state's sums; the input's holds what its zero point contributes.
+ * EP_KEEP_STATE: a run goes on from where the last one stopped; the model's reset function starts anew. */
 #ifndef EP_RECURRENT_H
 #define EP_RECURRENT_H
 
@@ -49,11 +50,31 @@ EP_INLINE void ep_state_out(const ep_recurrent *p, int32_t state, int8_t *out) {
     *out = ep_clamp(ep_rescale(state, p->multiplier_out, p->shift_out) + p->out_zero, -128, 127);
 }
 
+/* The state lies in two places in turn; the next run looks for it in the first. */
+EP_INLINE void ep_state_begin(const ep_recurrent *p, int16_t *state) {
+#ifdef EP_KEEP_STATE
+    (void)p, (void)state;
+#else
+    for (int32_t i = 0; i < p->hidden; i++) state[i] = 0;
+#endif
+}
+
+EP_INLINE void ep_state_end(const ep_recurrent *p, const int16_t *last, int16_t *first) {
+#ifdef EP_KEEP_STATE
+    for (int32_t i = 0; last != first && i < p->hidden; i++) first[i] = last[i];
+#else
+    (void)p, (void)last, (void)first;
+#endif
+}
+
 /* scratch: the state before and after a step (int16), the cell (int32) */
 EP_KERNEL void ep_lstm_ref(const ep_recurrent *p, const int8_t *in, int8_t *out, int32_t *cell) {
     const int32_t n = p->hidden;
-    int16_t *before = (int16_t *)(void *)(cell + n), *after = before + n;
-    for (int32_t i = 0; i < n; i++) cell[i] = before[i] = 0;
+    int16_t *const first = (int16_t *)(void *)(cell + n), *before = first, *after = first + n;
+    ep_state_begin(p, first);
+#ifndef EP_KEEP_STATE
+    for (int32_t i = 0; i < n; i++) cell[i] = 0;
+#endif
     for (int32_t t = 0; t < p->steps; t++) {
         const int32_t step = p->reverse ? p->steps - 1 - t : t;
         const int8_t *x = in + step * p->inputs;
@@ -70,12 +91,13 @@ EP_KERNEL void ep_lstm_ref(const ep_recurrent *p, const int8_t *in, int8_t *out,
         before = after;
         after = other;
     }
+    ep_state_end(p, before, first);
 }
 
 EP_KERNEL void ep_gru_ref(const ep_recurrent *p, const int8_t *in, int8_t *out, int32_t *scratch) {
     const int32_t n = p->hidden;
-    int16_t *before = (int16_t *)(void *)scratch, *after = before + n;
-    for (int32_t i = 0; i < n; i++) before[i] = 0;
+    int16_t *const first = (int16_t *)(void *)scratch, *before = first, *after = first + n;
+    ep_state_begin(p, first);
     for (int32_t t = 0; t < p->steps; t++) {
         const int32_t step = p->reverse ? p->steps - 1 - t : t;
         const int8_t *x = in + step * p->inputs;
@@ -91,6 +113,7 @@ EP_KERNEL void ep_gru_ref(const ep_recurrent *p, const int8_t *in, int8_t *out, 
         before = after;
         after = other;
     }
+    ep_state_end(p, before, first);
 }
 
 #endif

@@ -9,7 +9,7 @@ int main(void) {
     static const int input_size[${NAME}_INPUTS] = {${input_sizes}}, output_size[${NAME}_OUTPUTS] = {${output_sizes}};
     const int8_t *x = ${name}_golden_inputs, *y = ${name}_golden_outputs;
     int wrong = 0;
-    for (int v = 0; v < ${NAME}_GOLDEN_VECTORS; v++) {
+${reset}    for (int v = 0; v < ${NAME}_GOLDEN_VECTORS; v++) {
         for (int k = 0; k < ${NAME}_INPUTS; k++)
             for (int i = 0; i < input_size[k]; i++) ${name}_input(arena, k)[i] = *x++;
         ${name}_run(arena);

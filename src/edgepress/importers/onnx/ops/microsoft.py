@@ -7,10 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgepress.importers.onnx.entry import Operator, Operators
+from edgepress.importers.onnx.entry import Operator, Operators, select
 from edgepress.importers.onnx.ops import conv as convolutions
-from edgepress.importers.onnx.ops import quant
-from edgepress.importers.onnx.values import Unsupported
+from edgepress.importers.onnx.ops import index, pool, quant, shape, vision
+from edgepress.importers.onnx.values import Numbers, Unsupported
+
+BYTES = 2
+"""TensorProto.UINT8"""
 
 ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "Relu": F.relu,
@@ -60,10 +63,9 @@ def fused_matmul(
     a: Tensor, b: Tensor, *, alpha: float = 1.0, transA: int = 0, transB: int = 0,  # noqa: N803 - ONNX's names
     transBatchA: int = 0, transBatchB: int = 0,  # noqa: N803
 ) -> Tensor:  # fmt: skip
-    """alpha A B with either side transposed."""
-    if transBatchA or transBatchB:
-        raise Unsupported("FusedMatMul", found="transposed batch axes", expected="none")
-    left, right = (a.transpose(-1, -2) if transA else a), (b.transpose(-1, -2) if transB else b)
+    """alpha A B with either side transposed; its first axis may stand for rows, before the axes of the batch."""
+    left, right = (x.movedim(0, -2) if moved else x for x, moved in ((a, transBatchA), (b, transBatchB)))
+    left, right = (left.transpose(-1, -2) if transA else left), (right.transpose(-1, -2) if transB else right)
     return torch.matmul(left, right) * alpha if alpha != 1.0 else torch.matmul(left, right)
 
 
@@ -160,7 +162,91 @@ def _unpacked(stored: Tensor, bits: int) -> Tensor:
     return ((stored[..., None] >> shifts) & (2**bits - 1)).flatten(-2)
 
 
+def gather_block_quantized(
+    table: Tensor, rows: Tensor, scales: Tensor, zeros: Tensor | None = None, *,
+    gather_axis: int = 0, quantize_axis: int = 1, block_size: int = 128, bits: int = 4, table_type: int = 2,
+) -> Tensor:  # fmt: skip
+    """Rows of a table of a few bits, with one scale for each block along an axis."""
+    if gather_axis or quantize_axis % scales.dim() != scales.dim() - 1:
+        raise Unsupported("GatherBlockQuantized", found=f"axes {gather_axis} and {quantize_axis}",
+                          expected="rows of the first axis, blocks along the last")  # fmt: skip
+    packed = table_type == BYTES and bits < 8  # types of 4 bits hold one number in each element
+    whole = _unpacked(table, bits) if packed else table
+    middle: Tensor | float = 2.0 ** (bits - 1) if table.dtype == torch.uint8 else 0.0
+    if zeros is not None:
+        held = _unpacked(zeros, bits)[..., : scales.shape[-1]] if packed else zeros
+        middle = _blocks(held.float(), whole, block_size)
+    real = (whole.float() - middle) * _blocks(scales, whole, block_size)
+    return real[rows.to(torch.int64)]
+
+
+def _blocks(of_blocks: Tensor, whole: Tensor, size: int) -> Tensor:
+    return of_blocks.repeat_interleave(size, dim=-1)[..., : whole.shape[-1]]
+
+
+def inverse(x: Tensor) -> Tensor:
+    """Inverses of matrices (..., N, N)."""
+    return torch.linalg.inv(x)
+
+
+def pairwise_distance(a: Tensor, b: Tensor, *, metric: str = "sqeuclidean") -> Tensor:
+    """Distances of each row of a to each row of b."""
+    squares = (a[:, None, :] - b[None, :, :]).square().sum(-1)
+    return torch.sqrt(squares) if metric == "euclidean" else squares
+
+
+def expand_dims(x: Tensor, axis: Numbers) -> Tensor:
+    """An axis of size 1."""
+    return x.unsqueeze(int(axis.reshape(-1)[0]))
+
+
+def unfold(x: Tensor, *, size: int, dim: int = -1, step: int = 1) -> Tensor:
+    """Windows along an axis, as a new last axis."""
+    return x.unfold(dim, size, step)
+
+
+def nhwc_max_pool(x: Tensor, **attributes: Any) -> Tensor:
+    """MaxPool with channels last."""
+    pooled: Tensor = pool.max_pool(x.movedim(-1, 1), **attributes)
+    return pooled.movedim(1, -1)
+
+
+def nhwc_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, added: Tensor | None = None, **how: Any) -> Tensor:
+    """Convolution of x (N, H, W, C) with weights (M, kH, kW, C / group); a residual and an activation may follow."""
+    residual = None if added is None else added.movedim(-1, 1)
+    return fused_conv(x.movedim(-1, 1), weight.movedim(-1, 1), bias, residual, **how).movedim(1, -1)
+
+
+def _alias(table: Operators, kind: str, opset: int) -> Operator:
+    """An operator of the default domain under another name."""
+    found = select(table[kind], opset)
+    assert found is not None
+    return found
+
+
+ALIASES: Operators = {
+    "com.microsoft::Pad": _alias(shape.OPERATORS, "Pad", 13),
+    "com.microsoft::Range": _alias(shape.OPERATORS, "Range", 13),
+    "com.microsoft::Trilu": _alias(shape.OPERATORS, "Trilu", 14),
+    "com.microsoft::GatherND": _alias(index.OPERATORS, "GatherND", 13),
+    "com.microsoft::Unique": _alias(index.OPERATORS, "Unique", 13),
+    "com.microsoft::GridSample": _alias(vision.OPERATORS, "GridSample", 16),
+    "com.microsoft::QuantizeLinear": _alias(quant.OPERATORS, "QuantizeLinear", 21),
+    "com.microsoft::DequantizeLinear": _alias(quant.OPERATORS, "DequantizeLinear", 21),
+    "com.microsoft::MatMulInteger16": _alias(quant.OPERATORS, "MatMulInteger", 13),
+}
+
 OPERATORS: Operators = {
+    **ALIASES,
+    "com.microsoft::TransposeMatMul": Operator(fused_matmul, weights=(0, 1)),
+    "com.microsoft::GatherBlockQuantized": Operator(gather_block_quantized, input_types=((0, "table_type"),)),
+    "com.microsoft::Inverse": Operator(inverse),
+    "com.microsoft::CDist": Operator(pairwise_distance),
+    "com.microsoft::ExpandDims": Operator(expand_dims, numbers=(1,)),
+    "com.microsoft::UnfoldTensor": Operator(unfold),
+    "com.microsoft::NhwcMaxPool": Operator(nhwc_max_pool),
+    "com.microsoft::NhwcConv": Operator(nhwc_conv, weights=(1, 2)),
+    "com.microsoft::NhwcFusedConv": Operator(nhwc_conv, weights=(1, 2)),
     "com.microsoft::FusedConv": Operator(fused_conv, weights=(1, 2)),
     "com.microsoft::FusedGemm": Operator(fused_gemm, weights=(1, 2)),
     "com.microsoft::FusedMatMul": Operator(fused_matmul, weights=(0, 1)),

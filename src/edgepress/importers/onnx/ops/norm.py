@@ -37,6 +37,11 @@ def batch_norm(
     )
 
 
+def batch_norm_by_outputs(*inputs: Tensor, outputs: int = 1, **attributes: Any) -> Any:
+    """Before opset 14 a node that names more than its first output was saved while training."""
+    return batch_norm(*inputs, **{**attributes, "training_mode": int(outputs > 1)})
+
+
 def _pointwise_batch_norm(
     x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, epsilon: float
 ) -> Tensor:
@@ -177,7 +182,10 @@ def crop(x: Tensor, border: Any, scale: Any = None) -> Tensor:
 
 
 OPERATORS: Operators = {
-    "BatchNormalization": Operator(batch_norm, weights=(1, 2)),
+    "BatchNormalization": {
+        1: Operator(batch_norm_by_outputs, weights=(1, 2), counts_outputs=True),
+        14: Operator(batch_norm, weights=(1, 2)),
+    },
     "InstanceNormalization": Operator(instance_norm, weights=(1, 2)),
     "LayerNormalization": Operator(layer_norm, weights=(1, 2), counts_outputs=True),
     "RMSNormalization": Operator(rms_norm, weights=(1,)),
