@@ -9,6 +9,9 @@ from edgepress.errors import UserError
 from edgepress.measure.record import StepRecord
 from edgepress.pipeline.diagnosis import diagnose_run
 from edgepress.pipeline.evidence import loss_notes
+from edgepress.pipeline.steps.quantize import quant_options
+from edgepress.quantize.options import QuantOptions
+from edgepress.recipe.steps import Quantize
 from edgepress.train import tasks
 
 STEP = "steps.2.quantize."
@@ -39,6 +42,11 @@ def test_a_run_with_equalization_is_diagnosed_against_its_own_float_program(proj
     assert "bit for bit" in found.exact
     sums = diagnose_run(out, 32, target="onnxruntime-x86-avx2", with_repairs=False, reporter=Silent()).saturating
     assert sums is not None
+
+
+def test_the_samples_of_a_step_are_also_those_that_rounding_looks_at() -> None:
+    assert quant_options(Quantize(samples=2048), 0).rounding_samples == 2048
+    assert quant_options(Quantize(), 0).rounding_samples == QuantOptions().rounding_samples
 
 
 def test_mixed_widths_in_a_recipe(project: Path, tmp_path: Path) -> None:

@@ -62,6 +62,16 @@ def test_growth_keeps_the_distribution() -> None:
     assert np.average(centers**2, weights=grown.counts) == pytest.approx(1.0, abs=0.05)
 
 
+def test_the_few_values_among_many_zeros_are_no_tail() -> None:
+    observer = OBSERVERS["percentile"]()
+    for position in (0, 7, None, None):
+        values = torch.zeros(60000)
+        if position is not None:
+            values[position] = 1.0 + position
+        observer.update(values)
+    assert observer.range(U8) == (0.0, 8.0)
+
+
 def test_least_squares_beats_the_extremes_on_outliers() -> None:
     values = torch.cat([torch.randn(20000, generator=torch.Generator().manual_seed(0)), torch.tensor([80.0])])
     found = {}

@@ -133,10 +133,18 @@ class Histogram(Extremes):
 
 
 def percentile(share: float) -> Callable[[Histogram, Grid], tuple[float, float]]:
-    """Cut so that `share` of the values lie inside, half of the rest on each side."""
+    """Cut so that `share` of the values lie inside, half of the rest on each side.
+
+    Zeros do not count: they are exact on any grid, and among many of them (one-hot inputs, masks, behind a ReLU) the
+    few other values would be the tail.
+    """
 
     def clip(histogram: Histogram, grid: Grid) -> tuple[float, float]:
-        cumulated = np.cumsum(histogram.counts) / histogram.counts.sum()
+        counts = histogram.counts.copy()
+        counts[BINS // 2] = 0.0  # [0, one bin)
+        if counts.sum() == 0.0:
+            return histogram.low, histogram.high
+        cumulated = np.cumsum(counts) / counts.sum()
         tail = (1.0 - share) / (2.0 if histogram.low < 0 < histogram.high else 1.0)
         width = 2 * histogram.reach / BINS
         low = int(np.searchsorted(cumulated, tail, side="right"))
@@ -222,7 +230,7 @@ def _divergence(counts: Array, first: int, last: int, levels: int) -> float:
 OBSERVERS: Mapping[str, Callable[[], Extremes]] = {
     "minmax": Extremes,
     "moving_average": MovingAverage,
-    "percentile": lambda: Histogram(clip=percentile(0.99999)),
+    "percentile": lambda: Histogram(clip=percentile(0.99995)),
     "mse": lambda: Histogram(clip=least_squares),
     "entropy": lambda: Histogram(clip=entropy),
 }

@@ -82,6 +82,7 @@ def quant_options(config: Quantize, seed: int) -> QuantOptions:
         weight_bits=config.weight_bits,
         activation_bits=config.activation_bits,
         rounding=config.rounding,
+        rounding_samples=config.samples or QuantOptions.rounding_samples,
         reconstruct_steps=config.reconstruct_steps,
         seed=seed,
         observer=config.observer,

@@ -49,6 +49,7 @@ class Quantize(StepConfig):
         keep_float: nodes, or layers by dotted prefix, that stay float.
         observer: how ranges of activations are found.
         samples: calibration samples, drawn by the seed from `data.train`; `data.calibration.samples` without it.
+            Rounding by output looks at all of them; at 256 where this is not set.
         when_slower: what to do where integers are not faster than float on the first target, or the file is larger.
             `report` says so, and why, once both are measured; `float` measures here and keeps float what does not pay,
             node by node, or the whole network; `fail` does the same and fails if nothing pays.
