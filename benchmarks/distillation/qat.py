@@ -41,7 +41,7 @@ def rounded(teacher: Program, bits: int) -> Program:
 
 def trained(teacher: Program, start: Program, epochs: int, seed: int) -> Program:
     """The quantized network after some epochs."""
-    options = TrainOptions(epochs=epochs, batch_size=64, lr=0.002, seed=seed, channels_last=True,
+    options = TrainOptions(epochs=epochs, batch_size=64, optimizer="adamw", lr=2e-4, seed=seed, channels_last=True,
                            augment=("flip", "shift"), keep="last")  # fmt: skip
     form = trainable(start, load_capability(CAPABILITY), relative=options.optimizer != "sgd")
     objective = Objective(KD, TASK.loss, student=form.program, teacher=teacher, seed=seed)
