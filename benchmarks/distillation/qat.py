@@ -33,7 +33,7 @@ WIDTHS = (4, 3, 2)
 
 
 def rounded(teacher: Program, bits: int) -> Program:
-    """After training."""
+    """Without training."""
     batches = [batch.inputs for batch in cifar("train", range(256)).batches(64)]
     options = QuantOptions(observer="mse", rounding="output", weight_bits=bits, rounding_samples=256)
     return quantize(teacher, options, load_capability(CAPABILITY), batches).program

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch.fx import Node
 
-from edgepress.exporters.onnx_graph import GraphBuilder, NotTranslated, to_numpy
+from edgepress.exporters.onnx_graph import ELEMENT, GraphBuilder, NotTranslated, to_numpy
 from edgepress.exporters.onnx_ops import Translation, arg, nothing, rank
 
 MASKS = (torch.bool, torch.uint8)
@@ -41,7 +41,7 @@ def index_by_mask(g: GraphBuilder, node: Node, out: str) -> None:
         raise NotTranslated("indexing by a mask and by something else")
     source, flags = g.name(arg(node, 0)), g.name(mask)
     if mask.meta["val"].dtype != torch.bool:
-        flags = g.emit("Cast", [flags], to=9)
+        flags = g.emit("Cast", [flags], to=ELEMENT[torch.bool])
     if rank(mask) == 1:
         g.emit("Compress", [source, flags], out=out, axis=axis)
         return

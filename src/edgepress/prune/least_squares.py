@@ -8,7 +8,7 @@ z, and solves again; the matrix of the system stays, only its right-hand side ch
 Nesterov's momentum (Beck & Teboulle 2009, "FISTA", eq. 4.2).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -29,14 +29,16 @@ def fit(rows: Iterable[Row], heard: Range | None, with_shift: bool) -> tuple[Ten
     Args:
         rows: read several times. heard: what of the values is read on, None for all.
     """
-    system = System.of(rows, with_shift)
-    found = before = system.solve(*_right_side(rows))
+    gram, mean, *right = _means(rows, lambda x, y: (x.mT @ x, x.sum(1), x.mT @ y, y.sum(1)))
+    system = System.of(gram, mean, with_shift)
+    found = before = system.solve(*right)
     if heard is None:
         return found
     for number in range(ROUNDS):
         momentum = number / (number + 3)
         ahead = [now + momentum * (now - then) for now, then in zip(found, before, strict=True)]
-        before, found = found, system.solve(*_right_side(_as_heard(rows, heard, *ahead)))
+        right = _means(_as_heard(rows, heard, *ahead), lambda x, y: (x.mT @ y, y.sum(1)))
+        before, found = found, system.solve(*right)
     return found
 
 
@@ -46,15 +48,15 @@ def _as_heard(rows: Iterable[Row], heard: Range, delta: Tensor, shift: Tensor) -
         yield x, heard.nearest(goal, predicted), now
 
 
-def _right_side(rows: Iterable[Row]) -> tuple[Tensor, Tensor]:
-    """E[x yᵀ] (groups, in, out) and E[y] (groups, out) of what is missing, y = z - z'."""
-    cross, total, count = torch.zeros(()), torch.zeros(()), 0
+def _means(rows: Iterable[Row], sums: Callable[[Tensor, Tensor], tuple[Tensor, ...]]) -> list[Tensor]:
+    """Means over all rows, float64, of what is summed over the rows of x and of what is missing, y = z - z'."""
+    totals: list[Tensor] = []
+    count = 0
     for x, goal, now in rows:
-        y = goal - now
-        cross = cross + (x.mT @ y).double()
-        total = total + y.sum(1).double()
+        parts = [part.double() for part in sums(x, goal - now)]
+        totals = [total + part for total, part in zip(totals, parts, strict=True)] if totals else parts
         count += x.shape[1]
-    return cross / count, total / count
+    return [total / count for total in totals]
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,8 @@ class System:
     with_shift: bool
 
     @classmethod
-    def of(cls, rows: Iterable[Row], with_shift: bool) -> "System":
-        """A shift takes the means out of both sides."""
-        gram, total, count = torch.zeros(()), torch.zeros(()), 0
-        for x, _, _ in rows:
-            gram = gram + (x.mT @ x).double()
-            total = total + x.sum(1).double()
-            count += x.shape[1]
-        gram, mean = gram / count, total / count
+    def of(cls, gram: Tensor, mean: Tensor, with_shift: bool) -> "System":
+        """From E[x xᵀ] (groups, in, in) and E[x] (groups, in); a shift takes the means out of both sides."""
         if with_shift:
             gram = gram - mean[:, :, None] * mean[:, None, :]
         ridge = RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)
