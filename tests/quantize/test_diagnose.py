@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from edgepress.ir import Program
+from edgepress.ir import Program, capture
 from edgepress.quantize.diagnose import NOISELESS_DB, diagnose, sqnr
 from edgepress.quantize.options import QuantOptions
 from edgepress.quantize.post_training import prepare, quantize
@@ -50,6 +50,26 @@ def test_clipped_ranges_are_named(residual: Program, images: torch.Tensor, x86: 
     causes = {n.cause for n in found.nodes}
     assert "clipping" in causes
     assert found.first_bad
+
+
+@pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU])
+def test_layers_of_several_outputs_are_heard_at_the_first(kind: type[torch.nn.LSTM | torch.nn.GRU]) -> None:
+    torch.manual_seed(0)
+    sequences = torch.randn(16, 12, 6)
+
+    class Reader(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cells, self.head = kind(6, 8, batch_first=True), torch.nn.Linear(8, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.cells(x)[0][:, -1])
+
+    program = capture(Reader(), [sequences[:2]])
+    result = quantize(program, QuantOptions(), load_capability("mcu-c"), [(sequences,)])
+    found = diagnose(result.reference, result.program, [(sequences,)])
+    recurrent = next(n for n in found.nodes if n.layer == "cells" and n.op != "getitem")
+    assert 10 < recurrent.sqnr_db < NOISELESS_DB
 
 
 def test_repairs_are_measured_and_cheapest_first(residual: Program, images: torch.Tensor, x86: Capability) -> None:

@@ -141,7 +141,7 @@ def _noise(program: Program, plan: QuantPlan, node: Node, reference: Walk, quant
     arguments = reference.arguments(here)
     reference.compute(here)
     quantized.compute(there)
-    value, noisy = reference.values[here], quantized.values[there]
+    value, noisy = first_output(reference.values[here]), first_output(quantized.values[there])
     point = plan.activation(node.name)
     weight_db = _weight_only(program, plan, node, arguments, value)
     rounding_db, clipped, used = _grid_use(point, value)
@@ -173,7 +173,7 @@ def _weight_only(
     assert isinstance(tensor, torch.Tensor)
     changed[place.weight] = rounded_weight(tensor, weight)
     with torch.no_grad():
-        return sqnr(value, node.target(*changed))  # type: ignore[operator]
+        return sqnr(value, first_output(node.target(*changed)))  # type: ignore[operator]
 
 
 def _grid_use(point: ActivationPoint | None, value: torch.Tensor) -> tuple[float | None, float | None, float | None]:
@@ -205,7 +205,7 @@ def _own_db(noise: NodeNoise) -> float:
 
 
 def first_output(outputs: object) -> torch.Tensor:
-    """The first output of a network that returns one tensor, or several."""
+    """The first output of a network, or of a layer, that returns one tensor, or several: of an LSTM its sequence."""
     first = outputs[0] if isinstance(outputs, list | tuple) else outputs
     assert isinstance(first, torch.Tensor)
     return first
