@@ -166,7 +166,7 @@ def _of_bench(bench: Bench, samples: int) -> tuple[list[Batch], str]:
     dataset = bench.samples.evaluate
     if dataset is None:
         return _calibration(bench, samples), f"{samples} calibration samples"
-    some = tuple(t[:samples] for t in dataset.inputs)
+    some = dataset.take(samples, bench.seed).inputs
     return _batches(bench.original, some), f"{len(some[0])} evaluation samples"
 
 

@@ -30,7 +30,7 @@ from edgepress.targets.capability import load_capability
 from edgepress.targets.emulate import deploy
 
 EMULATED_SAMPLES = 16  # run on the core and compared bit for bit
-REFERENCE_SAMPLES = 256  # run through the integer reference, which the C equals
+REFERENCE_SAMPLES = 256  # drawn by seed, run through the integer reference, which the C equals
 BASELINE = "the original network, quantized and otherwise as imported"
 Array = np.ndarray
 
@@ -48,7 +48,9 @@ def measure_firmware(bench: Bench, target: Target, program: Program) -> dict[str
     Raises:
         UserError: the quantized program cannot be lowered to C (names the node). MissingTool: nothing can run the core.
     """
-    data = bench.samples.evaluate
+    evaluation = bench.samples.evaluate
+    # drawn, not the first ones: files are often sorted by class
+    data = None if evaluation is None else evaluation.take(REFERENCE_SAMPLES, bench.seed)
     return {
         "baseline": _measure(_quantized(bench, target), target, data, BASELINE),
         "compressed": _measure(program, target, data, "the result"),
@@ -68,7 +70,7 @@ def _measure(program: Program, target: Target, data: Dataset | None, what: str) 
             model, folder, options=Options(target=target.device, four_bit=has_four_bit_weights(program))
         )
         rows = _rows(artifact.manifest, program, data)
-        expected = _reference(model, rows[:REFERENCE_SAMPLES])
+        expected = _reference(model, rows)
         deployment = deploy(folder, rows[:EMULATED_SAMPLES])
     measurements = [m.model_copy(update={"target": target.name}) for m in deployment.measurements()]
     n = len(deployment.outputs)
@@ -123,7 +125,7 @@ def _accuracy(
     if data is None or not data.has_class_labels or len(artifact.manifest["outputs"]) != 1:
         return []
     assert data.targets is not None
-    labels = data.targets[: len(outputs)].numpy()
+    labels = data.targets.numpy()
     right = outputs.argmax(1) == labels
     return [
         Measurement(
@@ -132,9 +134,9 @@ def _accuracy(
             unit="ratio",
             n=len(labels),
             better="higher",
-            method=f"{what}: integer arithmetic of the C, {len(labels)} samples",
+            method=f"{what}: integer arithmetic of the C, {len(labels)} evaluation samples drawn by seed",
             target=target.name,
-            data=f"{data.digest}[:{len(labels)}]",
+            data=data.digest,
             right=pack(right.tolist()),
         )
     ]

@@ -282,7 +282,9 @@ class _Visit:
 
     def _some_inputs(self, samples: int) -> tuple[torch.Tensor, ...]:
         dataset = self._dataset or self._bench.samples.train
-        return self._bench.original.example_inputs if dataset is None else tuple(t[:samples] for t in dataset.inputs)
+        return (
+            self._bench.original.example_inputs if dataset is None else dataset.take(samples, self._bench.seed).inputs
+        )
 
     def _feed(self, session: Session, batch: int) -> dict[str, Array]:
         size, original = fixed_batch(session) or batch, self._bench.original
