@@ -36,7 +36,12 @@ def export_openvino(source: Path, path: Path, *, half_weights: bool = False) -> 
     if not source.is_file():
         raise UserError(f"no ONNX file at {source}")
     if path.suffix != ".xml":
-        raise UserError("an OpenVINO artifact is an .xml file with a .bin beside it", found=path.name, expected=".xml")
+        raise UserError(
+            "an OpenVINO artifact is an .xml file with a .bin beside it",
+            found=path.name,
+            expected=".xml",
+            fix=f"name it {path.with_suffix('.xml').name}",
+        )
     weights = path.with_suffix(".bin")
     try:
         model = openvino.Core().read_model(str(source))

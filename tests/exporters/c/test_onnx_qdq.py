@@ -259,7 +259,7 @@ def test_an_unknown_operator_is_refused_by_name(quantized: Quantize, tmp_path: P
 def test_a_float_model_is_refused(tmp_path: Path) -> None:
     onnx.save(conv_net(), tmp_path / "float.onnx")
     text = refused(tmp_path / "float.onnx", tmp_path / "c")
-    assert "first" in text and "not quantized" in text
+    assert "is a float network" in text and "targets: [cortex-m4]" in text
 
 
 def test_asymmetric_weights_are_refused(quantized: Quantize, tmp_path: Path) -> None:

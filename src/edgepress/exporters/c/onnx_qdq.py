@@ -23,6 +23,8 @@ Converter = Callable[[Model, Node], None]
 def read(path: Path) -> g.Graph:
     """Read a QDQ model. Raises UserError naming the first node that has no integer form."""
     model = onnx_reader.load(path)
+    if not any(node.kind == "DequantizeLinear" for node in model.nodes):
+        raise _float_network(model)
     for node in model.nodes:
         if id(node) not in model.done:
             _convert(model, node)
@@ -30,6 +32,15 @@ def read(path: Path) -> g.Graph:
     inputs = tuple(model.graph_inputs[name] for name in model.inputs if name in model.graph_inputs)
     images = tuple(name for name in inputs if name in model.values and model.values[name].layout == IMAGE)
     return _pruned(g.Graph(path.stem, model.tensors, tuple(model.ops), inputs, outputs, channels_last=images))
+
+
+def _float_network(model: Model) -> UserError:
+    return UserError(
+        f"{model.path.name} is a float network, and C for microcontrollers computes on integers",
+        found="no quantized value in it",
+        expected="an int8 network with QuantizeLinear and DequantizeLinear",
+        fix="edgepress run a recipe with the steps `quantize` and `export: {format: c}` and `targets: [cortex-m4]`",
+    )
 
 
 def _convert(model: Model, node: Node) -> None:
