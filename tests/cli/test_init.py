@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgepress.recipe import load
@@ -65,3 +66,14 @@ def test_data_that_cannot_be_opened_is_named(edgepress, project: Path) -> None:
     assert done.returncode == 2
     assert "no images in" in done.stderr
     assert not (project / "recipe.yaml").exists()
+
+
+def test_several_inputs_keep_the_names_of_their_arrays(edgepress, project: Path) -> None:
+    np.savez(project / "text.npz", ids=np.zeros((4, 32), np.int64), mask=np.zeros((4, 32)), label=np.zeros(4, np.int64))
+    done = edgepress("init", "net.py:build", "--train", "text.npz", cwd=project)
+    assert done.returncode == 0, done.stderr
+    inputs = load(project / "recipe.yaml").model.inputs
+    assert {name: (i.shape, i.dtype) for name, i in inputs.items()} == {
+        "ids": ((32,), "int64"),
+        "mask": ((32,), "float32"),
+    }

@@ -63,13 +63,22 @@ def test_other_doors_and_types(project: Path) -> None:
 
 def test_other_sources(project: Path) -> None:
     (project / "a, b.csv").write_text("x,y,true\n1,2,0\n")
+    (project / "t.tsv").write_text("text, with comma\tlabel\n")
     (project / "lines.txt").write_text("hello\n")
     (project / "pictures").mkdir()
     table = made(project, Start("net.onnx", train="a, b.csv")).data.train
     assert isinstance(table, CsvSource)
     assert (table.target, table.path.name) == ("true", "a, b.csv")
+    tabbed = made(project, Start("net.onnx", train="t.tsv")).data.train
+    assert isinstance(tabbed, CsvSource) and tabbed.target == "label"
     assert isinstance(made(project, Start("net.onnx", train="pictures")).data.train, ImageFolderSource)
     assert isinstance(made(project, Start("net.onnx", train="lines.txt")).data.train, TextLinesSource)
+
+
+def test_several_inputs_in_one_archive(project: Path) -> None:
+    np.savez(project / "text.npz", ids=np.zeros((4, 32), np.int64), label=np.zeros(4), mask=np.zeros((4, 32)))
+    source = made(project, Start("net.onnx", train="text.npz")).data.train
+    assert isinstance(source, NpzSource) and (source.inputs, source.targets) == (("ids", "mask"), "label")
 
 
 def test_what_cannot_be_understood_is_refused(project: Path) -> None:

@@ -20,7 +20,10 @@ def inputs_of(source: str, folder: Path) -> list[str]:
     """
     options = yaml.safe_load(source)
     samples = open_source(options.pop("kind"), options, folder).inputs
-    names = ["image" if samples[0].dim() == 4 else "x"] if len(samples) == 1 else [f"x{i}" for i in range(len(samples))]
+    if len(samples) == 1:
+        names = ["image" if samples[0].dim() == 4 else "x"]
+    else:
+        names = options.get("inputs") or [f"x{i}" for i in range(len(samples))]
     return [_described(name, part) for name, part in zip(names, samples, strict=True)]
 
 

@@ -24,7 +24,7 @@ class Start:
     Attributes:
         model: `file.py:function`, `package.module:function`, a .pt2 or .onnx file, or a Hugging Face id or folder.
         inputs: `name=3x32x32` or `name=128:int64` each, without the batch dimension.
-        train, evaluate: "digits", an .npz, .csv or .txt file or a folder of images; "" for none.
+        train, evaluate: "digits", an .npz, .csv, .tsv or .txt file or a folder of images; "" for none.
     """
 
     model: str
@@ -127,37 +127,37 @@ def source_text(part: str, value: str, folder: Path) -> str:
         return f"{{kind: image_folder, {where}}}"
     if path.suffix == ".npz":
         inputs, targets = _array_names(path)
-        return f"{{kind: npz, {where}, inputs: {_quoted(inputs)}, targets: {_quoted(targets)}}}"
-    if path.suffix == ".csv":
+        names = ", ".join(map(_quoted, inputs))
+        read = f"[{names}]" if len(inputs) > 1 else names
+        return f"{{kind: npz, {where}, inputs: {read}, targets: {_quoted(targets)}}}"
+    if path.suffix in (".csv", ".tsv"):
         return f"{{kind: csv, {where}, target: {_quoted(_last_column(path))}}}"
     if path.suffix == ".txt":
         return f"{{kind: text_lines, {where}}}"
-    kinds = "digits, a folder of images, .npz, .csv or .txt"
+    kinds = "digits, a folder of images, .npz, .csv, .tsv or .txt"
     raise UserError(f"--{part} {value}: not a data source", found=value, expected=kinds, fix="edit `data:` by hand")
 
 
-def _array_names(path: Path) -> tuple[str, str]:
-    """(inputs, targets) of an archive with two arrays: the one with more dimensions is the input."""
+def _array_names(path: Path) -> tuple[list[str], str]:
+    """(inputs in their order, targets) of an archive: the one array with the fewest dimensions is the targets."""
     import numpy as np
 
     try:
         with np.load(path, allow_pickle=False) as archive:
             dimensions = {name: archive[name].ndim for name in archive.files}
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: not an .npz archive", found=str(error), expected="two arrays", fix="np.savez"
-        ) from None
-    if len(dimensions) != 2 or len(set(dimensions.values())) != 2:
+        raise UserError(f"{path}: not an .npz archive", found=str(error), expected="arrays", fix="np.savez") from None
+    fewest = [name for name, count in dimensions.items() if count == min(dimensions.values())]
+    if len(fewest) != 1 or len(dimensions) == 1:
         found = ", ".join(f"{name} ({n}-d)" for name, n in dimensions.items())
         fix = "edit `data:` by hand: {kind: npz, path: ..., inputs: ..., targets: ...}"
         raise UserError(f"{path}: which array is which?", found=found, expected="inputs and targets", fix=fix)
-    first, second = sorted(dimensions, key=lambda name: -dimensions[name])
-    return first, second
+    return [name for name in dimensions if name not in fewest], fewest[0]
 
 
 def _last_column(path: Path) -> str:
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        header = next(csv.reader(file), [])
+        header = next(csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ","), [])
     if len(header) < 2:
         raise UserError(f"{path}: no table", found=f"{len(header)} columns", expected="a header line", fix="add one")
     return header[-1]
