@@ -198,6 +198,21 @@ class GroupedQuery(Block):
         return y.transpose(1, 2).reshape(n, t, 16)
 
 
+class Masked(nn.Module):
+    """PyTorch's own encoder layer told which tokens to leave out: the mask is copied for every head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(3, 12)
+        self.layer = nn.TransformerEncoderLayer(12, 3, 20, batch_first=True, dropout=0.0)
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        left_out = tokens.sum(-1) < -2
+        return self.head(self.layer(self.embed(tokens), src_key_padding_mask=left_out).mean(1))
+
+
 class Recurrent(nn.Module):
     """A recurrent layer over the rows of the image."""
 
@@ -239,6 +254,10 @@ def grouped_query() -> nn.Module:
     return GroupedQuery()
 
 
+def masked_transformer() -> nn.Module:
+    return Masked()
+
+
 def volume() -> nn.Module:
     """Three-dimensional convolutions over a folded image, the last one transposed."""
 
@@ -273,7 +292,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     for f in (
         plain, flat, flat_view, residual, padded_shortcut, dense, chunked, gated, depthwise, grouped, many_groups,
         squeeze_excite, shuffled, u_net, super_resolution, group_normed, lstm, gru_bidirectional, rnn,
-        transformer, chunked_transformer, grouped_query, volume, sequence, narrowed, instance_normed,
+        transformer, chunked_transformer, grouped_query, masked_transformer, volume, sequence, narrowed,
+        instance_normed,
     )
 }  # fmt: skip
 

@@ -23,12 +23,12 @@ from edgepress.ir import Program, load, save
 from edgepress.passes.cut_channels import atoms_kept, cut_channels
 
 # A norm over channels takes its statistics from those that are left: there, only groups it does not see are compared.
-NORMALIZED = {"transformer": "embed", "chunked_transformer": "embed", "grouped_query": "embed"}
+NORMALIZED = dict.fromkeys(("transformer", "chunked_transformer", "grouped_query", "masked_transformer"), "embed")
 
 
 CASES: list[tuple[str, Attention]] = [
     *((name, "heads") for name in NETWORKS),
-    *((name, "width") for name in ("transformer", "chunked_transformer", "grouped_query")),
+    *((name, "width") for name in ("transformer", "chunked_transformer", "grouped_query", "masked_transformer")),
 ]
 
 
@@ -79,7 +79,8 @@ def masked(value: torch.Tensor, layout: Layout, stays: torch.Tensor) -> torch.Te
         mask = stays[torch.tensor(block.atoms)]
         order = [f.axis for f in factors if f.block is block]
         shape = [f.size if f.block is block else 1 for f in factors]
-        split = split * mask.permute(order).reshape(shape)
+        gone = mask.permute(order).reshape(shape) == 0
+        split = split.masked_fill(gone, 0)  # no product: masks of attention hold infinities
     return split.reshape(value.shape)
 
 

@@ -16,8 +16,10 @@ from edgepress.analysis.layout import (
     Factor,
     Layout,
     atoms_of,
+    blocks_of,
     channels,
     fixed,
+    fixed_layout,
     reshape,
     take,
 )
@@ -96,9 +98,11 @@ def squeeze(trace: Trace, node: Node) -> Layout:
 
 
 def expand(trace: Trace, node: Node) -> Layout:
+    """Copies of what holds no channels (a mask, for every head) are as many as whatever they meet."""
     source, shape = source_of(trace, node), sizes(node)
     padded: Layout = ((),) * (len(shape) - len(source)) + source
-    return tuple(dim or fixed(size) for dim, size in zip(padded, shape, strict=True))
+    made = fixed_layout(shape) if blocks_of(source) else created(trace, node)
+    return tuple(dim or new for dim, new in zip(padded, made, strict=True))
 
 
 def repeat(trace: Trace, node: Node) -> Layout:
