@@ -213,6 +213,17 @@ class Masked(nn.Module):
         return self.head(self.layer(self.embed(tokens), src_key_padding_mask=left_out).mean(1))
 
 
+def normed_tokens() -> nn.Module:
+    """Batch norm over all tokens at once, brought back into shape by the tensor it came from."""
+
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        y = m.wide(x.flatten(2).transpose(1, 2))
+        y = torch.relu(m.norm(y.flatten(0, 1)).reshape_as(y))
+        return m.head(y.mean(1).expand_as(y[:, 0]))
+
+    return Function(forward, wide=nn.Linear(3, 8), norm=nn.BatchNorm1d(8), head=nn.Linear(8, 5))
+
+
 class Recurrent(nn.Module):
     """A recurrent layer over the rows of the image."""
 
@@ -292,7 +303,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     for f in (
         plain, flat, flat_view, residual, padded_shortcut, dense, chunked, gated, depthwise, grouped, many_groups,
         squeeze_excite, shuffled, u_net, super_resolution, group_normed, lstm, gru_bidirectional, rnn,
-        transformer, chunked_transformer, grouped_query, masked_transformer, volume, sequence, narrowed,
+        transformer, chunked_transformer, grouped_query, masked_transformer, normed_tokens, volume, sequence, narrowed,
         instance_normed,
     )
 }  # fmt: skip

@@ -48,6 +48,13 @@ def view(trace: Trace, node: Node) -> Layout:
     return layout
 
 
+def view_as(trace: Trace, node: Node) -> Layout:
+    """`view_as`, `reshape_as`: the other tensor gives the sizes, so the same channels must be cut from it."""
+    layout = view(trace, node)
+    pattern = trace.layout(node.args[1])  # type: ignore[arg-type]
+    return trace.match([layout, pattern], (node.name, "takes its sizes from another tensor", "the same channels there"))
+
+
 def _note_products(trace: Trace, layout: Layout, pinned: Block | None = None, axis: int = 0) -> None:
     """The kept atoms of an arrangement must form a grid, and not shrink along a pinned axis."""
     for block in {f.block for dim in layout for f in dim if f.block is not None and f.block.atoms.ndim > 1}:
@@ -330,6 +337,8 @@ RULES: Mapping[object, Rule] = {
     aten.view.default: view,
     aten.reshape.default: view,
     aten._unsafe_view.default: view,
+    aten.view_as.default: view_as,
+    aten.reshape_as.default: view_as,
     aten.flatten.using_ints: view,
     aten.unflatten.int: view,
     aten.permute.default: permute,

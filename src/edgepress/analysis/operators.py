@@ -18,8 +18,9 @@ _ELEMENTWISE = (
     "hardshrink softshrink threshold clamp clamp_ clamp_min clamp_max clip exp log log2 log1p expm1 sqrt rsqrt "
     "reciprocal abs neg sign sin cos tan erf floor ceil round trunc square logit "
     "dropout dropout_ feature_dropout alpha_dropout clone contiguous detach detach_ alias lift_fresh_copy to _to_copy "
-    "type_as masked_fill masked_fill_ nan_to_num bitwise_not bitwise_and bitwise_or logical_not logical_and logical_or "
-    "eq ne lt le gt ge isnan isinf zeros_like ones_like empty_like rand_like randn_like full_like"
+    "expand_as type_as masked_fill masked_fill_ nan_to_num bitwise_not bitwise_and bitwise_or "
+    "logical_not logical_and logical_or eq ne lt le gt ge isnan isinf "
+    "zeros_like ones_like empty_like rand_like randn_like full_like"
 )
 # Reductions whose result over fewer channels keeps its meaning.
 _REDUCTIONS = "mean sum amax amin var std logsumexp linalg_vector_norm norm"
