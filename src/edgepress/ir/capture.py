@@ -15,6 +15,7 @@ from edgepress.errors import UserError
 from edgepress.ir.edit import Editor
 from edgepress.ir.program import AXES, Program
 from edgepress.ir.recurrent import recurrent_shapes
+from edgepress.ir.regions import open_regions
 
 # Recorded by torch.export per node; it names files of the user's machine and would make equal programs differ.
 PRIVATE_META = ("stack_trace", "from_node", "source_fn_stack", "torch_fn", "tensor_meta")
@@ -65,7 +66,8 @@ def adopt(
     axis_names: Sequence[Mapping[int, str]] = (),
     note: str = "",
 ) -> Program:
-    """Make an exported program ours: private metadata, checks of types and weights nobody reads are dropped.
+    """Make an exported program ours: private metadata, checks of types and weights nobody reads are dropped,
+    regions without gradients or of autocast opened.
 
     Args:
         axis_names: per input, what its free axes are called.
@@ -80,6 +82,7 @@ def adopt(
     for node, names in zip(program.user_inputs(), axis_names, strict=False):
         node.meta["custom"] = {AXES: {str(axis): name for axis, name in names.items()}}
     editor = Editor(program)
+    open_regions(editor, exported.graph_module)
     for node in [n for n in editor.graph.nodes if n.target in ASSERTIONS]:
         editor.erase(node)
     return editor.finish()
