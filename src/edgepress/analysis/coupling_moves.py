@@ -97,6 +97,8 @@ def squeeze(trace: Trace, node: Node) -> Layout:
 
 def expand(trace: Trace, node: Node) -> Layout:
     source, shape = source_of(trace, node), sizes(node)
+    if all(size == 1 for size in sizes(node.args[0])):  # one number everywhere, such as a state of zeros
+        return created(trace, node)
     padded: Layout = ((),) * (len(shape) - len(source)) + source
     return tuple(dim or fixed(size) for dim, size in zip(padded, shape, strict=True))
 
@@ -303,7 +305,7 @@ def pixel_unshuffle(trace: Trace, node: Node) -> Layout:
 
 
 def created(trace: Trace, node: Node) -> Layout:
-    """`zeros`, `ones`, `full` of constant sizes: as many channels as whatever they meet."""
+    """`zeros`, `ones`, `full` of constant sizes, a number expanded: as many channels as whatever they meet."""
     value = node.meta["val"]
     return tuple(
         channels(trace.fresh(int(s))) if isinstance(s, int) and s > 1 else fixed(h)

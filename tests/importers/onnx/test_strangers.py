@@ -125,3 +125,44 @@ def test_a_counted_loop_is_unrolled_into_layers_with_shared_weights(tmp_path: Pa
         found: Any = program.module()(*(torch.from_numpy(feeds[n]) for n in program.input_names))
     expected = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, feeds)
     np.testing.assert_allclose((found if isinstance(found, torch.Tensor) else found[0]).numpy(), expected[0], atol=1e-5)
+
+
+EQUATIONS = {
+    "bnd,de->bne": ((2, 3, 4), (4, 5)),
+    "abc,cde->abde": ((2, 3, 4), (4, 2, 3)),  # a layer for each head at once
+    "abcd,cde->abe": ((2, 3, 2, 4), (2, 4, 5)),  # and back
+    "ij,jk": ((3, 4), (4, 5)),
+    "nig,oig->no": ((2, 3, 4), (5, 3, 4)),
+    "nd,d->n": ((3, 4), (4,)),
+    "bi,oi->ob": ((3, 4), (5, 4)),
+    "bqhd,bkhd->bhqk": ((2, 3, 2, 4), (2, 5, 2, 4)),
+    "bhqk,bkhd->bqhd": ((2, 2, 3, 5), (2, 5, 2, 4)),
+    "npi,pij->npj": ((2, 3, 4), (3, 4, 4)),
+    "bi,bj->bij": ((3, 4), (3, 2)),  # an outer product stays what it is
+    "bii,ij->bj": ((2, 4, 4), (4, 3)),  # so does a diagonal
+}
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+@pytest.mark.parametrize("stored", [None, 0, 1])
+def test_einsum_answers_as_onnxruntime(equation: str, stored: int | None, write: Callable[..., Path]) -> None:
+    values = {
+        name: RNG.normal(size=size).astype(np.float32) for name, size in zip("xw", EQUATIONS[equation], strict=True)
+    }
+    weights = {} if stored is None else {"xw"[stored]: values.pop("xw"[stored])}
+    nodes = [node("Einsum", ["x", "w"], ["y"], equation=equation)]
+    path = write(nodes, {name: list(value.shape) for name, value in values.items()}, ["y"], weights)
+    model = to_module(path, dynamic="none")
+    with torch.no_grad():
+        found = model.module(*(torch.from_numpy(values[name]) for name in model.input_names))[0]
+    expected = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, values)[0]
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_einsum_with_a_weight_is_a_layer(write: Callable[..., Path]) -> None:
+    nodes = [node("Einsum", ["x", "w"], ["h"], equation="abc,cde->abde"), node("Relu", ["h"], ["r"]),
+             node("Einsum", ["r", "v"], ["y"], equation="abde,dec->abc")]  # fmt: skip
+    weights = {"w": RNG.normal(size=(8, 2, 6)).astype(np.float32), "v": RNG.normal(size=(2, 6, 8)).astype(np.float32)}
+    program = load(write(nodes, {"x": ["batch", 5, 8]}, ["y"], weights))
+    assert [str(n.target) for n in program.nodes].count("aten.linear.default") == 2
+    assert program.parameter_count() == 2 * 8 * 12
