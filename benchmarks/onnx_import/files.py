@@ -44,6 +44,7 @@ Samples = Callable[[int], dict[str, np.ndarray]]
 """Seed -> one set of inputs of one sample."""
 RELATIVE, ABSOLUTE = 1e-4, 1e-6
 BATCH = 3
+OLDEST_OF_ONNXRUNTIME = 7
 LAST_DIGITS = (1e-7, 1e-5)
 
 # What an input holds in use, where standard normal numbers would be degenerate: scale of uniform numbers from 0.
@@ -111,8 +112,21 @@ class Reference:
             self.name, proto = "onnxruntime in float32", widened(proto)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
-        held = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        self.run = lambda feeds: held.run(None, feeds)
+        source = str(path) if self.name == "onnxruntime" else proto.SerializeToString()  # a path finds external data
+        try:
+            held = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except onnxruntime_errors():
+            if opset(proto) >= OLDEST_OF_ONNXRUNTIME:
+                raise
+            self.name, evaluator = "onnx reference evaluator", ReferenceEvaluator(proto, new_ops=[BatchNormalization])
+            self.run = lambda feeds: evaluator.run(None, feeds)
+        else:
+            self.run = lambda feeds: held.run(None, feeds)
+
+
+def opset(proto: onnx.ModelProto) -> int:
+    """Of the default domain."""
+    return next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0)
 
 
 def is_half(proto: onnx.ModelProto) -> bool:
@@ -148,7 +162,7 @@ def sample(model: OnnxModel, stem: str, seed: int, shapes: list[tuple[int, ...]]
             feeds[name] = real.astype(example.numpy().dtype)
         elif example.dtype.is_floating_point:
             scale = lookup(RANGES, stem, 0.0)
-            feeds[name] = (rng.random(shape) * scale if scale else rng.normal(size=shape)).astype(np.float32)
+            feeds[name] = (rng.random(shape) * scale if scale else rng.normal(size=shape)).astype(example.numpy().dtype)
         else:
             feeds[name] = rng.integers(0, 256 if stem.startswith(BYTES) else 2, shape).astype(example.numpy().dtype)
     return feeds
@@ -318,6 +332,20 @@ def try_file(path: Path) -> FileResult:
         ),
         notes=model.notes,
     )
+    try:
+        return pressed(path, model, result)
+    except onnxruntime_errors() as error:
+        return replace(result, reason=f"onnxruntime does not run it: {error}"[:300])
+
+
+def onnxruntime_errors() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises; its kinds have no common base of their own."""
+    state = onnxruntime.capi.onnxruntime_pybind11_state
+    return tuple(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
+
+
+def pressed(path: Path, model: OnnxModel, result: FileResult) -> FileResult:
+    """The result of an import, with what comparing, quantizing and pruning say."""
     reference = Reference(path)
     samples = functools.partial(sample, model, path.stem, shapes=sample_shapes(model, path))
     single, batch = compare(model, reference, samples)

@@ -1,10 +1,13 @@
+import numpy as np
 import pytest
 import torch
 from tests.analysis.networks import NETWORKS, Function, conv, head, lstm_projected, program_of
 from torch import nn
 
+from edgepress.analysis.channel_plan import ChannelPlan
 from edgepress.analysis.channels import channel_groups
 from edgepress.ir import capture
+from edgepress.passes.cut_channels import cut_channels
 
 
 def sizes(name: str) -> dict[str, int]:
@@ -131,3 +134,73 @@ def test_narrow_and_flip_keep_what_they_can() -> None:
 
     program = capture(Function(forward, conv=conv(3, 8), head=head(6)), [torch.randn(2, 3, 8, 8)])
     assert {(g.name, g.size) for g in channel_groups(program).groups} == {("conv.weight", 2), ("conv.weight#2", 6)}
+
+
+class LastValid(nn.Module):
+    """The state of each row's last step, picked by a row of positions that is expanded over the channels."""
+
+    def __init__(self, shared: bool = False) -> None:
+        super().__init__()
+        self.shared, self.layer, self.head = shared, nn.Linear(6, 10), nn.Linear(10, 3)
+
+    def forward(self, x: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+        index = last.reshape(-1, 1, 1).expand(-1, 1, 10)
+        index = torch.where(index < 0, index + 5, index)
+        picked = torch.gather(self.layer(x), 1, index).squeeze(1)
+        return self.head(picked + index.squeeze(1)) if self.shared else self.head(picked)
+
+
+class Messages(nn.Module):
+    """What is sent along edges, summed where it arrives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.Linear(6, 10), nn.Linear(10, 3)
+
+    def forward(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        sent = self.layer(x)
+        summed = torch.zeros(2, 4, 10).scatter_add(1, target.unsqueeze(2).expand(-1, -1, 10), sent)
+        return self.head(summed)
+
+
+@pytest.mark.parametrize(
+    ("network", "index"), [(LastValid(), torch.tensor([4, -2])), (Messages(), torch.tensor([[0, 1, 2, 3, 3]] * 2))]
+)
+def test_positions_expanded_over_channels_follow_them(network: nn.Module, index: torch.Tensor) -> None:
+    program = capture(network, [torch.randn(2, 5, 6), index], dynamic_batch=False)
+    groups = channel_groups(program)
+    assert {group.name: group.size for group in groups.groups} == {"layer.weight": 10}
+    keep = np.array([False] * 3 + [True] * 7)
+    cut = cut_channels(program, ChannelPlan.from_mask(groups, keep), groups).program
+    assert cut.state()["head.weight"].shape == (3, 7)
+    with torch.no_grad():  # as if the first three channels were never there
+        network.layer.weight[:3] = 0
+        network.layer.bias[:3] = 0
+        x = torch.randn(2, 5, 6)
+        torch.testing.assert_close(cut.module()(x, index), network(x, index))
+
+
+def test_positions_that_are_read_elsewhere_keep_the_channels() -> None:
+    program = capture(LastValid(shared=True), [torch.randn(2, 5, 6), torch.tensor([4, 2])], dynamic_batch=False)
+    assert channel_groups(program).groups == ()
+
+
+class Mixture(nn.Module):
+    """Kernels mixed for each picture, applied as one convolution in groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.route, self.kernels = nn.Linear(4, 3), nn.Parameter(torch.randn(3, 6 * 4 * 9))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        kernels = (self.route(x.mean((2, 3))) @ self.kernels).view(-1, 4, 3, 3)
+        return nn.functional.conv2d(x.reshape(1, -1, 8, 8), kernels, padding=1, groups=2)
+
+
+def test_a_kernel_that_is_computed_keeps_its_places() -> None:
+    program = capture(Mixture(), [torch.randn(2, 4, 8, 8)], dynamic_batch=False)
+    groups = channel_groups(program)
+    assert [group.size for group in groups.groups] == [3]  # the mixed kernels themselves, not what lies in them
+    cut = cut_channels(program, ChannelPlan.from_mask(groups, np.array([False, True, True])), groups).program
+    assert cut.state()["kernels"].shape == (2, 6 * 4 * 9)
+    assert cut(torch.randn(2, 4, 8, 8)).shape == (1, 12, 8, 8)

@@ -121,6 +121,31 @@ def test_csv_refusals(tmp_path: Path) -> None:
         open_source("csv", {"path": "train.csv", "target": "size"}, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (bytes(range(256)) * 4, "cannot read"),
+        ("a,b\nß,1\n".encode("latin-1"), "cannot read"),
+        (b"a,b\n1,\x00\n", ""),
+        (b"1,1\n1,2\n", "two columns called '1'"),
+    ],
+)
+def test_tables_that_are_none(content: bytes, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_bytes(content)
+    if not expected:
+        assert len(open_source("csv", {"path": "d.csv"}, tmp_path)) == 1
+        return
+    with pytest.raises(UserError, match=expected):
+        open_source("csv", {"path": "d.csv"}, tmp_path)
+
+
+def test_a_table_of_a_spreadsheet(tmp_path: Path) -> None:
+    """Spreadsheets put a byte-order mark in front of the first name."""
+    (tmp_path / "d.csv").write_bytes(b"\xef\xbb\xbflabel,a\nx,1\ny,2\n")
+    data = open_source("csv", {"path": "d.csv", "target": "label"}, tmp_path)
+    assert data.classes == ("x", "y")
+
+
 def test_csv_time_series_windows(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("a,b\n" + "\n".join(f"{i},{10 * i}" for i in range(6)))
     data = open_source("csv", {"path": "s.csv", "target": "b", "window": 3}, tmp_path)

@@ -29,6 +29,13 @@ CASES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "floor division": (Apply(lambda x: x // 0.4), (9,)),
     "remainder": (Apply(lambda x: x % 0.4), (9,)),
     "remainder by tensors": (Apply(lambda x: x % (x.abs() + 0.3)), (9,)),
+    "floor division of integers": (Apply(lambda x: ((x * 9).int() // 4).float()), (9,)),
+    "remainder of integers": (Apply(lambda x: ((x * 9).int() % -4).float()), (9,)),
+    "remainder as in C": (Apply(lambda x: x.fmod(0.4)), (9,)),
+    "scatter": (Apply(lambda x: torch.zeros_like(x).scatter(1, x.argsort(1), x * 2)), (6,)),
+    "scatter one number": (Apply(lambda x: x.scatter(1, x.argsort(1)[:, :3], 0.5)), (6,)),
+    "scatter sums": (Apply(lambda x: torch.zeros_like(x).scatter_add(1, x.argsort(1) // 2, x)), (6,)),
+    "scatter products": (Apply(lambda x: x.scatter_reduce(1, x.argsort(1) // 2, x, "prod")), (6,)),
     "addcmul": (Apply(lambda x: torch.addcmul(x, x, x, value=0.3)), (9,)),
     "einsum": (Apply(lambda x: torch.einsum("bij,bkj->bik", x, x)), (4, 5)),
     "any": (Apply(lambda x: (x > 1).any(-1).float()), (9,)),
@@ -80,3 +87,16 @@ def test_what_falls_to_torch_keeps_the_opset(tmp_path: Path) -> None:
     export_onnx(program, tmp_path / "m.onnx", opset=21)
     versions = {one.domain: one.version for one in onnx.load(tmp_path / "m.onnx").opset_import}
     assert versions[""] == 21
+
+
+class NamedAsInside(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.unfold(x, 2).relu().mean(1)
+
+
+def test_an_output_may_have_a_name_that_torch_uses_inside(tmp_path: Path) -> None:
+    program = capture(NamedAsInside(), [torch.randn(2, 3, 4, 4)], input_names=["x"], output_names=["relu"])
+    artifact = export_onnx(program, tmp_path / "m.onnx")
+    assert "torch.onnx" in str(artifact.manifest["exporter"])
+    x = torch.randn(3, 3, 4, 4)
+    np.testing.assert_allclose(answers(artifact.path, x), program(x).detach(), rtol=1e-4, atol=1e-4)

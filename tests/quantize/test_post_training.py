@@ -2,11 +2,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch import nn
 
 from edgepress.errors import UserError
-from edgepress.ir import Program, load, save
+from edgepress.ir import Program, capture, load, save
 from edgepress.quantize.options import QuantOptions
-from edgepress.quantize.post_training import quantize
+from edgepress.quantize.post_training import prepare, quantize
 from edgepress.targets.capability import Capability, capability_names, load_capability
 
 
@@ -110,3 +111,39 @@ def test_a_large_bias_beside_tiny_weights_stays_in_int32(
 def test_impossible_widths_are_refused(bits: int) -> None:
     with pytest.raises(ValueError, match="2 to 8"):
         QuantOptions(weight_bits=bits)
+
+
+class Unrolled(nn.Module):
+    """A recurrence whose first step reads zeros: one layer, inputs of different ranges, a bias read at every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.step, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+        self.register_buffer("nothing", torch.zeros(1, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first = torch.relu(self.step(self.nothing.expand(x.shape[0], 4)))
+        second = torch.relu(self.step(x + first))
+        third = torch.relu(self.step(20 * second))
+        return self.head(third)
+
+
+def test_steps_of_one_layer_have_biases_on_their_own_grids(x86: Capability) -> None:
+    program = capture(Unrolled(), [torch.randn(2, 4)])
+    batches = [(torch.randn(8, 4, generator=torch.Generator().manual_seed(seed)),) for seed in range(4)]
+    result = quantize(program, QuantOptions(), x86, batches)
+    scales = {p.node: p.scale for p in result.plan.activations}
+    prepared = {n.name: n for n in prepare(program).nodes}
+    weight = next(w for w in result.plan.weights if w.tensor == "step.weight")
+    steps = [b for b in result.plan.biases if b.tensor == "step.bias"]
+    assert len(steps) == 2
+    assert weight.scales is not None
+    for bias in steps:
+        source = prepared[bias.node].args[0]
+        assert bias.scales == pytest.approx([s * scales[source.name] for s in weight.scales])
+    reasons = {n.node: n.found for n in result.plan.float_nodes}
+    assert "it reads what is the same for every sample" in reasons.values()
+    x = batches[0][0]
+    error = (result.program(x) - program(x)).abs().max() / program(x).abs().max()
+    assert error < 0.05

@@ -95,6 +95,8 @@ def _convolve(trace: Trace, node: Node, out: int, reads: int) -> Layout:
     source = trace.settle(trace.layout(bound["input"]), at)
     spatial = range(at + 1, len(source))
     source = trace.fix_dims(source, spatial, node, "a convolution slides over these channels", "a plain dimension")
+    if bound["weight"].op != "placeholder":  # a kernel that is computed keeps its height and width
+        weight = trace.fix_dims(weight, range(2, len(weight)), node, "these are places of a kernel", "channels of it")
     if bound["groups"] == 1:
         join(trace, node, source[at], weight[reads])
         made = weight[out]

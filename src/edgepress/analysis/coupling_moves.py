@@ -107,6 +107,8 @@ def squeeze(trace: Trace, node: Node) -> Layout:
 def expand(trace: Trace, node: Node) -> Layout:
     """Copies of what holds no channels (a mask, for every head) are as many as whatever they meet."""
     source, shape = source_of(trace, node), sizes(node)
+    if all(size == 1 for size in sizes(node.args[0])):  # one number everywhere, such as a state of zeros
+        return created(trace, node)
     padded: Layout = ((),) * (len(shape) - len(source)) + source
     made = fixed_layout(shape) if blocks_of(source) else created(trace, node)
     return tuple(dim or new for dim, new in zip(padded, made, strict=True))
@@ -314,7 +316,7 @@ def pixel_unshuffle(trace: Trace, node: Node) -> Layout:
 
 
 def created(trace: Trace, node: Node) -> Layout:
-    """`zeros`, `ones`, `full` of constant sizes: as many channels as whatever they meet."""
+    """`zeros`, `ones`, `full` of constant sizes, a number expanded: as many channels as whatever they meet."""
     value = node.meta["val"]
     return tuple(
         channels(trace.fresh(int(s))) if isinstance(s, int) and s > 1 else fixed(h)

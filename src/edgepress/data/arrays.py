@@ -1,6 +1,7 @@
 """Sources that hold arrays already: npz, idx (MNIST files), and a user's own function."""
 
 import gzip
+import inspect
 import struct
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -90,7 +91,7 @@ def from_factory(maker: Callable[..., Any] | None, options: Mapping[str, Any]) -
 
 def _place_of(maker: Callable[..., object]) -> str:
     """Where a user's function is written, if Python knows."""
-    code = getattr(maker, "__code__", None)
+    code = getattr(inspect.unwrap(maker), "__code__", None)
     return f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgepress.data.arrays import existing, input_tensor, target_tensor
+from edgepress.data.arrays import damaged, existing, input_tensor, target_tensor
 from edgepress.data.dataset import Dataset
 from edgepress.errors import UserError
 
@@ -55,8 +55,11 @@ def csv_table(
 def _read(file: Path, delimiter: str) -> dict[str, list[str]]:
     """Column name -> cells."""
     separator = delimiter or ("\t" if file.suffix == ".tsv" else ",")
-    with file.open(newline="", encoding="utf-8") as stream:
-        rows = [row for row in csv.reader(stream, delimiter=separator, skipinitialspace=True) if row]
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:  # spreadsheets put a mark in front
+            rows = [row for row in csv.reader(stream, delimiter=separator, skipinitialspace=True) if row]
+    except (UnicodeDecodeError, csv.Error, TypeError) as error:
+        raise damaged(file, error, "a table in UTF-8, with a header and one character between cells") from error
     if len(rows) < 2:
         raise UserError(f"{file} holds no rows", found=f"{len(rows)} lines", expected="a header and at least one row")
     header, *body = rows
@@ -64,7 +67,12 @@ def _read(file: Path, delimiter: str) -> dict[str, list[str]]:
     if uneven is not None:
         raise UserError(f"{file} is uneven", found=f"{len(body[uneven])} cells in row {uneven + 1}",
                         expected=f"{len(header)}, as in the header", fix="repair it or set `delimiter`")  # fmt: skip
-    return {name.strip(): [row[i].strip() for row in body] for i, name in enumerate(header)}
+    names = [name.strip() for name in header]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{file} has two columns called {twice!r}", found=", ".join(names), expected="a name for each",
+                        fix="give them different names; a table needs a header line")  # fmt: skip
+    return {name: [row[i].strip() for row in body] for i, name in enumerate(names)}
 
 
 def _numbers(cells: Sequence[str]) -> np.ndarray | None:

@@ -74,19 +74,22 @@ def _expm1(g: GraphBuilder, node: Node, out: str) -> None:
 
 
 def _floor_divide(g: GraphBuilder, node: Node, out: str) -> None:
-    """floor(a / b) of floats; integer division of ONNX truncates."""
+    """floor(a / b); integer division of ONNX truncates, which is exact once the remainder is taken off."""
     dtype = node.meta["val"].dtype
-    if not dtype.is_floating_point:
-        raise NotTranslated("division of integers")
-    g.emit("Floor", [g.emit("Div", operands(g, node.args[:2], dtype))], out=out)
+    whole, divisor = operands(g, node.args[:2], dtype)
+    if dtype.is_floating_point:
+        g.emit("Floor", [g.emit("Div", [whole, divisor])], out=out)
+        return
+    g.emit("Div", [g.emit("Sub", [whole, g.emit("Mod", [whole, divisor])]), divisor], out=out)
 
 
 def _remainder(g: GraphBuilder, node: Node, out: str) -> None:
-    """a - floor(a / b) b of floats: the sign is that of b."""
+    """a - floor(a / b) b: the sign is that of b, as in Mod of ONNX, which is for integers."""
     dtype = node.meta["val"].dtype
-    if not dtype.is_floating_point:
-        raise NotTranslated("the remainder of integers")
     whole, divisor = operands(g, node.args[:2], dtype)
+    if not dtype.is_floating_point:
+        g.emit("Mod", [whole, divisor], out=out)
+        return
     times = g.emit("Floor", [g.emit("Div", [whole, divisor])])
     g.emit("Sub", [whole, g.emit("Mul", [times, divisor])], out=out)
 
@@ -155,6 +158,32 @@ def _pixel_unshuffle(g: GraphBuilder, node: Node, out: str) -> None:
     split = g.emit("Reshape", [g.name(arg(node, 0)), g.integers(sizes)])
     turned = g.emit("Transpose", [split], perm=[0, 1, 3, 5, 2, 4])
     g.emit("Reshape", [turned, g.target_shape(node)], out=out)
+
+
+def _fmod(g: GraphBuilder, node: Node, out: str) -> None:
+    """The remainder with the sign of a, as in C."""
+    g.emit("Mod", operands(g, node.args[:2], node.meta["val"].dtype), out=out, fmod=1)
+
+
+def _scatter(reduction: str = "none") -> Translation:
+    """scatter(value, axis, positions, updates): in ONNX as many updates as positions."""
+
+    def rule(g: GraphBuilder, node: Node, out: str) -> None:
+        value, axis, positions, updates = (arg(node, i) for i in range(4))
+        kind = {"sum": "add", "prod": "mul", "amax": "max", "amin": "min"}.get(str(arg(node, 4, "")), reduction)
+        if node.kwargs or len(node.args) > (5 if reduction == "by name" else 4) or kind in ("by name", "max", "min"):
+            raise NotTranslated("scatter of this form")
+        if isinstance(updates, Node):
+            if str(updates.meta["val"].shape) != str(positions.meta["val"].shape):
+                raise NotTranslated("scatter with more updates than positions")
+            name = g.name(updates)
+        else:
+            shape = g.emit("Shape", [g.name(positions)])
+            name = g.emit("Expand", [g.scalar(updates, node.meta["val"].dtype), shape])
+        attributes = {} if kind == "none" else {"reduction": kind}
+        g.emit("ScatterElements", [g.name(value), g.name(positions), name], out=out, axis=int(axis), **attributes)
+
+    return rule
 
 
 def _roll(g: GraphBuilder, node: Node, out: str) -> None:
@@ -230,6 +259,9 @@ LAYERS: Mapping[str, Translation] = {
     "aten.clamp_min.Tensor": _one_sided(1), "aten.clamp_max.Tensor": _one_sided(2),
     "aten.log1p": _log1p, "aten.expm1": _expm1, "aten.floor_divide": _floor_divide,
     "aten.remainder.Scalar": _remainder, "aten.remainder.Tensor": _remainder, "aten.addcmul": _add_product,
+    "aten.fmod.Scalar": _fmod, "aten.fmod.Tensor": _fmod,
+    "aten.scatter.src": _scatter(), "aten.scatter.value": _scatter(), "aten.scatter_add": _scatter("add"),
+    "aten.scatter_reduce.two": _scatter("by name"),
     "aten.einsum": _einsum, "aten.any.dim": _any_along,
     **{f"aten.{what}.{form}": _variance for what in ("var", "std") for form in ("dim", "correction")},
     "aten.max_pool3d": TRANSLATIONS["aten.max_pool2d"],

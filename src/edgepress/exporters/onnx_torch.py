@@ -1,5 +1,6 @@
 """The other way to ONNX: `torch.onnx`, for operators that have no translation of ours. Slower, and larger files."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +14,7 @@ from edgepress.ir.capture import quiet_torch
 from edgepress.ir.program import Program
 
 LOWEST = 18  # that torch.onnx writes without converting
+COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 
 def torch_model(program: Program, opset: int, metadata: Mapping[str, str], reason: str) -> onnx.ModelProto:
@@ -30,7 +32,7 @@ def torch_model(program: Program, opset: int, metadata: Mapping[str, str], reaso
     except Exception as error:
         raise UserError(
             "cannot export the program as ONNX",
-            found=f"{reason}; torch.onnx: {str(error).strip().splitlines()[0][:200]}",
+            found=f"{reason}; torch.onnx: {COLOUR.sub('', str(error).strip().splitlines()[0])[:200]}",
             expected="operators with an ONNX form",
             fix="replace the operator in the model",
         ) from error
@@ -41,12 +43,8 @@ def _cleaned(model: onnx.ModelProto, program: Program, metadata: Mapping[str, st
     graph = model.graph
     renamed = dict(zip([v.name for v in graph.input], program.input_names, strict=False))
     renamed |= dict(zip([v.name for v in graph.output], program.output_names, strict=False))
-    for node in graph.node:
-        node.ClearField("doc_string")
-        node.ClearField("metadata_props")
-        node.ClearField("name")
-        for names in (node.input, node.output):
-            names[:] = [renamed.get(name, name) for name in names]
+    taken = set(renamed.values()) - set(renamed)  # what torch.onnx calls so inside the graph makes way
+    _rename(graph, renamed | {name: f"{name}__inside" for name in taken})
     for value in (*graph.input, *graph.output):
         value.name = renamed[value.name]
         value.ClearField("metadata_props")
@@ -61,6 +59,21 @@ def _cleaned(model: onnx.ModelProto, program: Program, metadata: Mapping[str, st
         entry.key, entry.value = key, value
     model.producer_name, model.producer_version = "edgepress", ""
     return model
+
+
+def _rename(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
+    """New names for values, here and in the bodies within, which may read them."""
+    for tensor in graph.initializer:
+        tensor.name = renamed.get(tensor.name, tensor.name)
+    for node in graph.node:
+        node.ClearField("doc_string")
+        node.ClearField("metadata_props")
+        node.ClearField("name")
+        for names in (node.input, node.output):
+            names[:] = [renamed.get(name, name) for name in names]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _rename(attribute.g, renamed)
 
 
 def _name_sizes(value: onnx.ValueInfoProto, free: Mapping[str, str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +75,7 @@ def open_samples(data: Data, program: Program, *, seed: int, calibration: int) -
 def _open(source: DataSource | None, data: Data, program: Program) -> Dataset | None:
     if source is None:
         return None
-    maker = factory.find(source.function, Path()) if isinstance(source, FactorySource) else None
+    maker = _maker(source) if isinstance(source, FactorySource) else None
     raw = open_source(source.kind, _options(source), Path(), maker=maker)
     dataset = from_options(data.preprocess.model_dump()).apply(raw)
     check_finite(dataset)
@@ -81,9 +83,14 @@ def _open(source: DataSource | None, data: Data, program: Program) -> Dataset | 
     return dataset
 
 
+def _maker(source: FactorySource) -> Callable[..., object]:
+    """The user's function with its own arguments, which may be called as ours are (`seed`, `limit`, `part`)."""
+    function = factory.find(source.function, Path())
+    return functools.update_wrapper(functools.partial(function, **source.kwargs), function)
+
+
 def _options(source: DataSource) -> dict[str, object]:
     options = source.options()
     if isinstance(source, FactorySource):
-        shared = {k: v for k, v in options.items() if k not in ("function", "kwargs")}
-        return {**shared, **source.kwargs}
+        return {k: v for k, v in options.items() if k not in ("function", "kwargs")}
     return {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}

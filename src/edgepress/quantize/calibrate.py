@@ -8,6 +8,7 @@ import torch
 from edgepress.errors import UserError
 from edgepress.ir.program import Program, Refusal
 from edgepress.ir.quant_plan import ActivationPoint, BiasPoint, QuantPlan, WeightPoint
+from edgepress.quantize import operands
 from edgepress.quantize.observers import OBSERVERS, Extremes, NotFinite
 from edgepress.quantize.qparams import affine, channel_view, point_scales
 from edgepress.quantize.watch import Watched
@@ -154,7 +155,7 @@ def scale_weights(program: Program, plan: QuantPlan, chosen: Mapping[str, torch.
         plain = point_scales(state[weight.tensor], weight) if given is None else given
         scales[weight.tensor] = _room_for_bias(program, plan, weight, plain, shared)
     weights = tuple(w.model_copy(update={"scales": _numbers(scales[w.tensor])}) for w in plan.weights)
-    biases = tuple(_bias_scales(plan, b, scales[b.weight], shared) for b in plan.biases)
+    biases = tuple(_bias_scales(program, b, scales[b.weight], shared) for b in plan.biases)
     return plan.model_copy(update={"weights": weights, "biases": biases})
 
 
@@ -168,17 +169,22 @@ def _room_for_bias(
 ) -> torch.Tensor:
     """Scales no smaller than what keeps each bias inside int32 (tiny weights beside a large bias)."""
     for bias in plan.biases:
-        if bias.weight == weight.tensor and weight.input in activation:
+        source = _input_of(program, bias)
+        if bias.weight == weight.tensor and source in activation:
             reach = channel_view(program.state()[bias.tensor].detach(), 0).abs().amax(1)
-            floor = reach / (activation[weight.input] * BIAS_STEPS)
+            floor = reach / (activation[source] * BIAS_STEPS)
             scales = torch.maximum(scales, floor if weight.axis is not None else floor.max())
     return scales
 
 
-def _bias_scales(plan: QuantPlan, bias: BiasPoint, weight: torch.Tensor, activation: dict[str, float]) -> BiasPoint:
-    point = plan.weight(bias.weight)
-    assert point is not None
-    return bias.model_copy(update={"scales": _numbers(weight * activation[point.input])})
+def _bias_scales(program: Program, bias: BiasPoint, weight: torch.Tensor, activation: dict[str, float]) -> BiasPoint:
+    return bias.model_copy(update={"scales": _numbers(weight * activation[_input_of(program, bias)])})
+
+
+def _input_of(program: Program, bias: BiasPoint) -> str:
+    """What the bias's own layer reads: layers that share a weight need not share the scale of their inputs."""
+    reader = next(node for node in program.nodes if node.name == bias.node)
+    return operands.activations(program, reader)[0].name
 
 
 def _numbers(scales: torch.Tensor) -> tuple[float, ...]:

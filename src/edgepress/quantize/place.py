@@ -107,7 +107,7 @@ class _Placement:
 
     def _float_input(self, node: Node, rule: Rule) -> tuple[str, str] | None:
         if rule.role in ("compute", "stored"):
-            return None
+            return self._fixed_input(node)
         sources = operands.activations(self.program, node)
         if rule.any_form:
             sources = [s for s in sources if not operands.is_constant(self.program, s)]
@@ -115,6 +115,15 @@ class _Placement:
         if culprit is None:
             return None
         return f"its input {culprit.name} is float", f"{culprit.name} as integers"
+
+    def _fixed_input(self, node: Node) -> tuple[str, str] | None:
+        """A layer on what no input reaches (the first step of an unrolled recurrence, on zeros) has no range to see."""
+        if operands.weighted(self.program, node) is None:
+            return None
+        source = operands.activations(self.program, node)[0]
+        if not operands.is_constant(self.program, source):
+            return None
+        return "it reads what is the same for every sample", "an activation"
 
     def _available(self, value: Node) -> bool:
         """Whether the producer of `value` can hand it out as integers."""

@@ -29,6 +29,7 @@ from edgepress.importers.onnx.inputs import (
     given_examples,
     is_batch,
     is_image,
+    named_batch,
     stand_in,
 )
 from edgepress.importers.onnx.layers import recognise_layers
@@ -132,8 +133,9 @@ def to_module(path: Path | str, **options: Any) -> OnnxModel:
 
 def read_network(path: Path, options: Options) -> Network:
     """The file as steps, constants folded and layers recognised."""
-    network = lower(read_model(path, options.sha256))
-    return recognise_layers(float_products(fold(bind(network, options.bind))))
+    network = bind(lower(read_model(path, options.sha256)), options.bind)
+    network = replace(network, inputs=named_batch(network.inputs))
+    return recognise_layers(float_products(fold(network)))
 
 
 def bind(network: Network, values: Mapping[str, Any]) -> Network:

@@ -68,8 +68,28 @@ class _Folding:
             return self.take_branch(step)
         if self.is_constant(step) and self.fold_constant(step):
             return ()
+        folded = self.bodies_of(step)
+        if step.kind == "Loop" and (still := _carried_along(folded)):
+            folded = self.bodies_of(self.without_states(folded, still))  # what was a state may be a constant now
+        return (folded,)
+
+    def bodies_of(self, step: Step) -> Step:
         attributes = {k: self.body(v) if isinstance(v, Body) else v for k, v in step.attributes.items()}
-        return (replace(step, attributes=attributes),)
+        return replace(step, attributes=attributes)
+
+    def without_states(self, step: Step, still: list[int]) -> Step:
+        """A loop that reads from outside what it only handed from one iteration to the next (converters' weights)."""
+        body: Body = step.attributes["body"]
+        for state in still:
+            self.aliases[body.inputs[2 + state]] = step.inputs[2 + state]
+            self.aliases.update({step.outputs[state]: step.inputs[2 + state]} if state < len(step.outputs) else {})
+        inner = Body(_left(body.inputs, still, 2), _left(body.outputs, still, 1), body.steps)
+        return replace(
+            step,
+            inputs=_left(step.inputs, still, 2),
+            outputs=_left(step.outputs, still, 0),
+            attributes={**step.attributes, "body": inner},
+        )
 
     def take_branch(self, step: Step) -> tuple[Step, ...]:
         flag = self.constants[step.inputs[0]].tensor
@@ -123,6 +143,19 @@ class _Folding:
         for tensor in made:
             ensure_affordable(tensor.shape, tensor.dtype)
         return made
+
+
+def _carried_along(loop: Step) -> list[int]:
+    """The states of a loop that no iteration changes."""
+    body: Body = loop.attributes["body"]
+    states = range(min(len(body.inputs), len(loop.inputs)) - 2)
+    return [i for i in states if 1 + i < len(body.outputs) and body.outputs[1 + i] == body.inputs[2 + i]]
+
+
+def _left(names: tuple[str, ...], gone: list[int], first: int) -> tuple[str, ...]:
+    """Names without those of the states; `first` is the place of the first state."""
+    places = {first + state for state in gone}
+    return tuple(name for place, name in enumerate(names) if place not in places)
 
 
 def _as_tensor(value: Value) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,21 @@ def axis_names(spec: InputSpec) -> dict[int, str]:
     }
 
 
+def named_batch(specs: Sequence[InputSpec]) -> tuple[InputSpec, ...]:
+    """The same inputs; the name of one's batch becomes "batch" wherever it stands, as equal names are equal sizes."""
+    names = {
+        size
+        for spec in specs
+        for axis, size in enumerate(spec.shape or ())
+        if isinstance(size, str) and is_batch(spec, axis)
+    }
+    renamed = (
+        None if spec.shape is None else tuple("batch" if size in names else size for size in spec.shape)
+        for spec in specs
+    )
+    return tuple(replace(spec, shape=shape) for spec, shape in zip(specs, renamed, strict=True))
+
+
 def candidate_shapes(specs: Sequence[InputSpec], given: Mapping[str, Sequence[int]]) -> Iterator[dict[str, Shape]]:
     """Shapes to try, best guess first; what the user gave is not varied.
 
@@ -74,10 +90,18 @@ def candidate_shapes(specs: Sequence[InputSpec], given: Mapping[str, Sequence[in
     images = any(map(is_image, specs))
     names = tuple(size for spec in specs for size in spec.shape or () if isinstance(size, str))
     sizes = IMAGE_SIZES if images else SEQUENCE_SIZES
-    for batch, size in itertools.product((BATCH, 1), sizes):
-        yield {spec.name: _shape(spec, given, batch, size, names) for spec in specs}
+    lone = any(map(_is_lone, specs)) and not all(map(_is_lone, specs))
+    for batch, size, one_each in itertools.product((BATCH, 1), sizes, (True, False) if lone else (False,)):
+        alone = {spec.name: (batch,) for spec in specs if one_each and _is_lone(spec) and spec.name not in given}
+        yield {spec.name: _shape(spec, given, batch, size, names) for spec in specs} | alone
         if not any(_varies(spec, given) for spec in specs) and batch == 1:
             return
+
+
+def _is_lone(spec: InputSpec) -> bool:
+    """Whether an input is a row of integers of any length: beside others, one for each sample (a length, a step)."""
+    whole = spec.onnx_type != 0 and not torch_dtype(spec.onnx_type).is_floating_point
+    return whole and spec.shape is not None and len(spec.shape) == 1 and not isinstance(spec.shape[0], int)
 
 
 def _check_given(spec: InputSpec, given: Mapping[str, Sequence[int]]) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from edgepress.importers.onnx.bounds import bounded
 from edgepress.importers.onnx.entry import Operator
 from edgepress.importers.onnx.graph import Body, Network, Step
+from edgepress.importers.onnx.ops import einsum
 from edgepress.importers.onnx.ops.quant import dequantize
 from edgepress.importers.onnx.ops.recurrent import GATES, cell_of, torch_weights
 from edgepress.importers.onnx.table import find
@@ -200,6 +201,26 @@ def matmul_to_linear(work: Workspace, step: Step) -> Found:
     if weight is None or weight.dim() != 2 or not _is_float(weight):
         return None
     return _linear(step, (step.inputs[0], work.transposed(step.inputs[1]))), ()
+
+
+def einsum_to_layer(work: Workspace, step: Step) -> Found:
+    """Einsum(x, W) or Einsum(W, x) with a constant W that shares only summed letters with x."""
+    if step.kind != "Einsum" or len(step.inputs) != 2:
+        return None
+    x, name = step.inputs
+    equation = str(step.attributes["equation"])
+    if x in work.constants:
+        x, name = name, x
+        equation = ",".join(reversed(einsum.terms(equation))) + equation[equation.find("->") :] * ("->" in equation)
+    found, weight = einsum.parse(equation), work.tensor(name)
+    if found is None or found.batch or weight is None or x in work.constants or not _is_float(weight):
+        return None
+    sizes = tuple(weight.shape[found.second.index(letter)] for letter in found.right)
+    matrix = work.add((name, f"layer of {found.second}-{found.right}{found.summed}"),
+                      lambda: einsum.layer_weight(found, weight))  # fmt: skip
+    kind = "edgepress::EinsumLayer"
+    attributes = {"equation": equation, "sizes": sizes}
+    return Step(step.name, kind, _operator(kind), (x, matrix), step.outputs, attributes), ()
 
 
 def quantized_matmul_to_linear(work: Workspace, step: Step) -> Found:
@@ -409,6 +430,7 @@ def _erf_sum(work: Workspace, name: str, source: str) -> tuple[Step, ...] | None
 RULES: tuple[Rule, ...] = (
     gemm_to_linear,
     matmul_to_linear,
+    einsum_to_layer,
     quantized_matmul_to_linear,
     quantized_rows,
     fused_attention,

@@ -14,7 +14,7 @@ from torch.fx.experimental.symbolic_shapes import guard_or_false
 
 from edgepress.importers.onnx.entry import Operator, Operators
 from edgepress.importers.onnx.graph import Body
-from edgepress.importers.onnx.values import Unsupported, Value, is_symbolic, to_numbers
+from edgepress.importers.onnx.values import MAX_NUMBERS, Constant, Unsupported, Value, is_symbolic, to_numbers
 
 MAX_ITERATIONS = 4096
 """A loop is unrolled; one of more iterations would make an unworkable graph."""
@@ -62,7 +62,7 @@ def _shape(value: Any) -> str:
 def loop(executor: Any, environment: Any, trips: Value, condition: Value, *state: Value, body: Body) -> Any:
     """Unroll: body(iteration, condition, *state) -> (condition, *state, *scanned)."""
     limit = _trips(trips)
-    carried = list(state)
+    carried = [_counted(value) for value in state]
     alive: Value = np.asarray(True) if condition is None else condition
     collected: list[list[Value]] = [[] for _ in body.outputs[1 + len(carried) :]]
     iteration = 0
@@ -76,6 +76,12 @@ def loop(executor: Any, environment: Any, trips: Value, condition: Value, *state
             sink.append(executor.to_tensor(value))
         iteration += 1
     return (*carried, *(_stacked(items) for items in collected))
+
+
+def _counted(value: Value) -> Value:
+    """Stored integers that a loop starts from as numbers: a counter is known in every iteration."""
+    stored = isinstance(value, Constant) and value.tensor.numel() <= MAX_NUMBERS
+    return to_numbers(value) if stored and value.tensor.dtype in (torch.int32, torch.int64, torch.bool) else value
 
 
 def _trips(trips: Value) -> int | None:

@@ -175,11 +175,6 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     return torch.matmul(a, b)
 
 
-def einsum(*inputs: Tensor, equation: str) -> Tensor:
-    """Einstein summation."""
-    return torch.einsum(equation.replace(" ", ""), *inputs)
-
-
 def determinant(x: Tensor) -> Tensor:
     """Determinant of square matrices."""
     return torch.linalg.det(x)
@@ -287,7 +282,6 @@ OPERATORS: Operators = {
     "CausalConvWithState": Operator(causal_conv, weights=(1, 2)),
     "Gemm": Operator(gemm, weights=(1, 2)),
     "MatMul": Operator(matmul, weights=(0, 1)),
-    "Einsum": Operator(einsum, weights=(0, 1)),
     "Det": Operator(determinant),
     "edgepress::Linear": Operator(linear, weights=(1, 2)),
 }
