@@ -213,6 +213,10 @@ class Masked(nn.Module):
         return self.head(self.layer(self.embed(tokens), src_key_padding_mask=left_out).mean(1))
 
 
+def windows() -> nn.Module:
+    return Windows()
+
+
 def normed_tokens() -> nn.Module:
     """Batch norm over all tokens at once, brought back into shape by the tensor it came from."""
 
@@ -222,6 +226,23 @@ def normed_tokens() -> nn.Module:
         return m.head(y.mean(1).expand_as(y[:, 0]))
 
     return Function(forward, wide=nn.Linear(3, 8), norm=nn.BatchNorm1d(8), head=nn.Linear(8, 5))
+
+
+class Windows(Block):
+    """Tokens in a shifted order, and a bias for every distance and head from a table (Swin, LeViT, BEiT)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(31, 3))
+        self.distances: torch.Tensor
+        self.register_buffer("distances", torch.arange(16)[:, None] - torch.arange(16) + 15)
+
+    def attend(self, x: torch.Tensor) -> torch.Tensor:
+        n, t, c = x.shape
+        q, k, v = (z.view(n, t, self.heads, -1).transpose(1, 2) for z in self.qkv(x.roll(2, 1)).chunk(3, -1))
+        bias = self.table[self.distances[:t, :t]].permute(2, 0, 1)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
+        return y.transpose(1, 2).reshape(n, t, c).roll(-2, 1)
 
 
 class Recurrent(nn.Module):
@@ -303,8 +324,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     for f in (
         plain, flat, flat_view, residual, padded_shortcut, dense, chunked, gated, depthwise, grouped, many_groups,
         squeeze_excite, shuffled, u_net, super_resolution, group_normed, lstm, gru_bidirectional, rnn,
-        transformer, chunked_transformer, grouped_query, masked_transformer, normed_tokens, volume, sequence, narrowed,
-        instance_normed,
+        transformer, chunked_transformer, grouped_query, masked_transformer, windows, normed_tokens, volume, sequence,
+        narrowed, instance_normed,
     )
 }  # fmt: skip
 

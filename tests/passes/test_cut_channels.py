@@ -23,7 +23,9 @@ from edgepress.ir import Program, load, save
 from edgepress.passes.cut_channels import atoms_kept, cut_channels
 
 # A norm over channels takes its statistics from those that are left: there, only groups it does not see are compared.
-NORMALIZED = dict.fromkeys(("transformer", "chunked_transformer", "grouped_query", "masked_transformer"), "embed")
+NORMALIZED = dict.fromkeys(
+    ("transformer", "chunked_transformer", "grouped_query", "masked_transformer", "windows"), "embed"
+)
 
 
 CASES: list[tuple[str, Attention]] = [

@@ -41,6 +41,21 @@ def scatter(trace: Trace, node: Node) -> Layout:
     return (*others[:dim], target[dim], *others[dim + 1 :])
 
 
+def look_up(trace: Trace, node: Node) -> Layout:
+    """`value[..., positions, ...]`: the axes without positions keep their channels (biases of relative positions)."""
+    bound = arguments(node)
+    source, indices = trace.layout(bound["self"]), bound["indices"]
+    at = [axis for axis, index in enumerate(indices) if index is not None]
+    if any(indices[axis].meta["val"].dtype in (torch.bool, torch.uint8) for axis in at):
+        trace.freeze_layout(source, node.name, "picks channels by a mask", WHOLE)
+        return trace.fixed_output(node)
+    source = trace.fix_dims(source, at, node, POSITIONS, WHOLE)
+    others = tuple(dim for axis, dim in enumerate(source) if axis not in at)
+    together = at == list(range(at[0], at[-1] + 1))
+    start, count = at[0] if together else 0, len(sizes(node)) - len(others)  # else torch puts the picked axes first
+    return (*others[:start], *map(fixed, sizes(node)[start : start + count]), *others[start:])
+
+
 def _without(layout: Layout, dim: int) -> Layout:
     return (*layout[:dim], (), *layout[dim + 1 :])
 
@@ -95,6 +110,7 @@ def _expanded_axes(expansion: Node, wide: Sequence[int]) -> set[int]:
 
 RULES: Mapping[object, Rule] = {
     aten.gather.default: gather,
+    aten.index.Tensor: look_up,
     aten.scatter.src: scatter,
     aten.scatter.value: scatter,
     aten.scatter_add.default: scatter,

@@ -18,6 +18,7 @@ from edgepress.analysis.layout import (
     atoms_of,
     blocks_of,
     channels,
+    dim_size,
     fixed,
     fixed_layout,
     reshape,
@@ -105,13 +106,12 @@ def squeeze(trace: Trace, node: Node) -> Layout:
 
 
 def expand(trace: Trace, node: Node) -> Layout:
-    """Copies of what holds no channels (a mask, for every head) are as many as whatever they meet."""
+    """Copies of what holds no channels (a mask for every head, a state of one number) are as many as what they meet."""
     source, shape = source_of(trace, node), sizes(node)
-    if all(size == 1 for size in sizes(node.args[0])):  # one number everywhere, such as a state of zeros
-        return created(trace, node)
     padded: Layout = ((),) * (len(shape) - len(source)) + source
-    made = fixed_layout(shape) if blocks_of(source) else created(trace, node)
-    return tuple(dim or new for dim, new in zip(padded, made, strict=True))
+    holds_channels = any(block.atoms.size > 1 for block in blocks_of(source))
+    made = fixed_layout(shape) if holds_channels else created(trace, node)
+    return tuple(dim if dim_size(dim) > 1 else new for dim, new in zip(padded, made, strict=True))
 
 
 def repeat(trace: Trace, node: Node) -> Layout:
@@ -191,6 +191,12 @@ def flip(trace: Trace, node: Node) -> Layout:
     source = source_of(trace, node)
     over = [d % len(source) for d in arguments(node)["dims"]]
     return trace.fix_dims(source, over, node, "reverses these channels", "channels in order")
+
+
+def roll(trace: Trace, node: Node) -> Layout:
+    source, bound = source_of(trace, node), arguments(node)
+    over = [d % len(source) for d in bound["dims"]] or range(len(source))  # without axes all elements turn as one row
+    return trace.fix_dims(source, over, node, "turns these channels around", "channels in order")
 
 
 def metadata_check(trace: Trace, node: Node) -> Layout:
@@ -361,6 +367,7 @@ RULES: Mapping[object, Rule] = {
     aten.narrow.default: narrow,
     aten.index_select.default: index_select,
     aten.flip.default: flip,
+    aten.roll.default: roll,
     aten._assert_tensor_metadata.default: metadata_check,
     aten.split.Tensor: split,
     aten.split.sizes: split,
