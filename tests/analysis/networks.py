@@ -213,6 +213,20 @@ class Masked(nn.Module):
         return self.head(self.layer(self.embed(tokens), src_key_padding_mask=left_out).mean(1))
 
 
+class Named(Block):
+    """Projections and attention as sums over named axes."""
+
+    def attend(self, x: torch.Tensor) -> torch.Tensor:
+        weight = self.qkv.weight.view(3, self.heads, -1, x.shape[-1])
+        q, k, v = torch.einsum("...ntc,zhdc->z...nhtd", x, weight).unbind(0)
+        weights = torch.softmax(torch.einsum("nhtd, nhsd -> nhts", q, k) / 2, -1)
+        return torch.einsum("nhts,nhsd->nthd", weights, v).flatten(2)
+
+
+def named_axes() -> nn.Module:
+    return Named()
+
+
 def windows() -> nn.Module:
     return Windows()
 
@@ -324,8 +338,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     for f in (
         plain, flat, flat_view, residual, padded_shortcut, dense, chunked, gated, depthwise, grouped, many_groups,
         squeeze_excite, shuffled, u_net, super_resolution, group_normed, lstm, gru_bidirectional, rnn,
-        transformer, chunked_transformer, grouped_query, masked_transformer, windows, normed_tokens, volume, sequence,
-        narrowed, instance_normed,
+        transformer, chunked_transformer, grouped_query, masked_transformer, windows, named_axes, normed_tokens, volume,
+        sequence, narrowed, instance_normed,
     )
 }  # fmt: skip
 

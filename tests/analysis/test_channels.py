@@ -44,6 +44,7 @@ EXPECTED = {
     "masked_transformer": {"embed.weight": 12, "layer.self_attn.in_proj_weight": 3, "layer.linear1.weight": 20},
     # the table of biases loses its column with a head
     "windows": {"embed.weight": 12, "qkv.weight": 3, "wide.weight": 20},
+    "named_axes": {"embed.weight": 12, "qkv.weight": 3, "wide.weight": 20},
     "normed_tokens": {"wide.weight": 8},
     "volume": {"inner.weight": 4, "up.weight": 3},
     # the two that nobody reads are told apart from the others

@@ -24,13 +24,16 @@ from edgepress.passes.cut_channels import atoms_kept, cut_channels
 
 # A norm over channels takes its statistics from those that are left: there, only groups it does not see are compared.
 NORMALIZED = dict.fromkeys(
-    ("transformer", "chunked_transformer", "grouped_query", "masked_transformer", "windows"), "embed"
+    ("transformer", "chunked_transformer", "grouped_query", "masked_transformer", "windows", "named_axes"), "embed"
 )
 
 
 CASES: list[tuple[str, Attention]] = [
     *((name, "heads") for name in NETWORKS),
-    *((name, "width") for name in ("transformer", "chunked_transformer", "grouped_query", "masked_transformer")),
+    *(
+        (name, "width")
+        for name in ("transformer", "chunked_transformer", "grouped_query", "masked_transformer", "named_axes")
+    ),
 ]
 
 

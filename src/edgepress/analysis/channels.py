@@ -13,13 +13,19 @@ from typing import Any
 import numpy as np
 from torch.fx import Node
 
-from edgepress.analysis import coupling, coupling_index, coupling_moves, coupling_recurrent
+from edgepress.analysis import coupling, coupling_einsum, coupling_index, coupling_moves, coupling_recurrent
 from edgepress.analysis.layout import Atoms, channels
 from edgepress.analysis.pruning_terms import Attention
 from edgepress.analysis.trace import Trace
 from edgepress.ir.program import Program, Refusal, iter_nodes
 
-RULES = {**coupling.RULES, **coupling_moves.RULES, **coupling_index.RULES, **coupling_recurrent.RULES}
+RULES = {
+    **coupling.RULES,
+    **coupling_moves.RULES,
+    **coupling_index.RULES,
+    **coupling_einsum.RULES,
+    **coupling_recurrent.RULES,
+}
 
 
 @dataclass(frozen=True)

@@ -166,9 +166,20 @@ def _split_factor(layout: Layout, position: int, at: int, pieces: Sequence[int])
     return (*layout[:position], split, *layout[position + 1 :])
 
 
+def _joined(factors: Iterable[Factor]) -> Dim:
+    """The same with neighbours that hold no channels as one: they may be split anew, as 8 x 7 into 28 x 2."""
+    joined: list[Factor] = []
+    for factor in factors:
+        if joined and factor.block is None and joined[-1].block is None:
+            joined[-1] = Factor(joined[-1].size * factor.size)
+        else:
+            joined.append(factor)
+    return tuple(joined)
+
+
 def reshape(layout: Layout, sizes: Sequence[int]) -> Layout | None:
     """The layout of a view of these sizes, or None where a factor would be torn apart."""
-    flat: Dim = tuple(f for dim in layout for f in dim)
+    flat = _joined(f for dim in layout for f in dim)
     wanted = [size for size in sizes if size != 1]
     pieces = common_pieces([f.size for f in flat], wanted)
     if pieces is None:
