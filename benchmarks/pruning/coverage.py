@@ -2,9 +2,11 @@
 
     EDGEPRESS_DATA=... python benchmarks/pruning/coverage.py --out benchmarks/pruning/coverage.json
     EDGEPRESS_DATA=... python benchmarks/pruning/coverage.py --out benchmarks/pruning/coverage.json --peer
-    (--peer needs: pip install torch-pruning onnx2torch)
+    python benchmarks/pruning/coverage.py --timm --out benchmarks/pruning/coverage_timm.json        # also with --peer
+    (--peer needs: pip install torch-pruning onnx2torch; --timm: pip install timm)
 
-The list: every network of `recipes/families` (as made, untrained), and every file in the data folder's `onnx/`. Valid
+The list: every network of `recipes/families` (as made, untrained), and every file in the data folder's `onnx/`; with
+--timm instead networks of other people's design, one of each kind that timm has (weights as made, untrained). Valid
 outputs are finite and of the same shape as before. Both tools prune by magnitude, without data. Torch-Pruning works on
 modules: it gets the family's own `nn.Module`, and for an ONNX file what onnx2torch makes of it. Layers that
 Torch-Pruning cannot prune are put on its ignore list for it. Each network runs in a process of its own.
@@ -31,7 +33,7 @@ from edgepress.errors import EdgepressError
 from edgepress.importers import factory
 from edgepress.importers.onnx import load as load_onnx
 from edgepress.importers.pytorch import FactorySource, from_factory
-from edgepress.ir import Program
+from edgepress.ir import Program, capture
 from edgepress.pipeline.model import _factory_source
 from edgepress.prune import PruneOptions, prune
 from edgepress.recipe import load as load_recipe
@@ -40,6 +42,26 @@ ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = ROOT / "recipes/families"
 SHARES = (0.2, 0.5)
 LIMIT_S = 600
+
+
+TIMM = (
+    "beit_base_patch16_224", "botnet26t_256", "cait_xxs24_224", "coat_tiny", "coatnet_nano_rw_224", "convmixer_768_32",
+    "convnext_atto", "crossvit_9_240", "deit_tiny_patch16_224", "densenet121", "dla34", "edgenext_xx_small",
+    "efficientformer_l1", "efficientnet_b0", "efficientvit_b0", "fastvit_t8", "ghostnet_100", "gmixer_24_224",
+    "hrnet_w18_small", "inception_v4", "levit_128s", "mixer_s32_224", "mobilenetv3_small_100", "mobilenetv4_conv_small",
+    "mobileone_s0", "mobilevit_xxs", "mvitv2_tiny", "nextvit_small", "nfnet_l0", "pit_ti_224", "poolformer_s12",
+    "regnetx_002", "repvgg_a0", "resnest14d", "resnet18", "seresnext26d_32x4d", "skresnet18",
+    "swin_tiny_patch4_window7_224", "tiny_vit_5m_224", "twins_svt_small", "vgg11", "visformer_tiny", "vit_relpos_small_patch16_224", "xception41",
+    "xcit_nano_12_p16_224",
+)  # fmt: skip
+
+
+def timm_network(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """A network of ten classes with example images of its own size."""
+    import timm
+
+    network = timm.create_model(name, pretrained=False, num_classes=10).eval()
+    return network, (torch.randn(2, *network.default_cfg["input_size"]),)
 
 
 def subjects() -> list[str]:
@@ -58,6 +80,8 @@ def ours(name: str) -> Program:
     torch.manual_seed(0)
     if name.endswith(".onnx"):
         return load_onnx(Path(os.environ["EDGEPRESS_DATA"], "onnx", name))
+    if name in TIMM:
+        return capture(*timm_network(name))
     return from_factory(family_source(name))
 
 
@@ -66,6 +90,8 @@ def theirs(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
     torch.manual_seed(0)
     if name.endswith(".onnx"):
         return _converted(name)
+    if name in TIMM:
+        return timm_network(name)
     source = family_source(name)
     module = factory.call(source.reference, source.kwargs, source.base)
     return module, tuple(spec.example(2) for spec in source.inputs)
@@ -161,25 +187,30 @@ def summary(rows: list[dict[str, object]]) -> dict[str, str]:
     """Networks pruned of all, per tool, kind and share."""
     found: dict[str, str] = {}
     for tool in TOOLS:
-        for kind, is_file in (("families", False), ("onnx files", True)):
+        for kind in ("families", "onnx files", "timm"):
             for share in SHARES:
-                mine = [r for r in rows if (r["tool"], r["share"]) == (tool, share)
-                        and str(r["network"]).endswith(".onnx") == is_file]  # fmt: skip
+                same = [r for r in rows if (r["tool"], r["share"]) == (tool, share)]
+                mine = [r for r in same if _kind(str(r["network"])) == kind]
                 if mine:
                     found[f"{tool}, {kind}, {share:.0%}"] = f"{sum(bool(r['valid']) for r in mine)} of {len(mine)}"
     return found
+
+
+def _kind(network: str) -> str:
+    return "timm" if network in TIMM else "onnx files" if network.endswith(".onnx") else "families"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="families or ONNX files; all if none")
     parser.add_argument("--peer", action="store_true", help="run Torch-Pruning instead")
+    parser.add_argument("--timm", action="store_true", help="the networks of timm instead of families and files")
     parser.add_argument("--out", type=Path, help="add the results to this JSON file")
     given = parser.parse_args()
     rows = json.loads(given.out.read_text())["rows"] if given.out and given.out.exists() else []
     done = {(row["network"], row["tool"]) for row in rows}
     for tool in ("torch-pruning",) if given.peer else ("edgepress",):
-        for name in given.names or subjects():
+        for name in given.names or (TIMM if given.timm else subjects()):
             if (name, tool) not in done:
                 rows += in_own_process(tool, name)
                 print(json.dumps(rows[-2:]), flush=True)
