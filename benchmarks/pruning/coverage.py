@@ -51,7 +51,8 @@ TIMM = (
     "hrnet_w18_small", "inception_v4", "levit_128s", "mixer_s32_224", "mobilenetv3_small_100", "mobilenetv4_conv_small",
     "mobileone_s0", "mobilevit_xxs", "mvitv2_tiny", "nextvit_small", "nfnet_l0", "pit_ti_224", "poolformer_s12",
     "regnetx_002", "repvgg_a0", "resnest14d", "resnet18", "seresnext26d_32x4d", "skresnet18",
-    "swin_tiny_patch4_window7_224", "tiny_vit_5m_224", "twins_svt_small", "vgg11", "visformer_tiny", "vit_relpos_small_patch16_224", "xception41",
+    "swin_tiny_patch4_window7_224", "tiny_vit_5m_224", "twins_svt_small", "vgg11", "visformer_tiny",
+    "vit_relpos_small_patch16_224", "xception41",
     "xcit_nano_12_p16_224",
 )  # fmt: skip
 
