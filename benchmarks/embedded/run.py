@@ -17,13 +17,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import differences
 import numpy as np
+from networks import FILES
 
 from edgepress.exporters.c import Options, export
 from edgepress.exporters.c.export import read_graph, reference
 from edgepress.targets.emulate import CORES, Deployment, deploy, why_not
 
-NETWORKS = {"resnet8": "resnet8_int8", "dscnn": "kws_dscnn_int8", "vww": "vww_96_int8", "ad": "ad01_int8"}
 HERE = Path(__file__).parent
 VECTORS = 20
 
@@ -121,10 +122,12 @@ def main() -> None:
             network: {"skipped": reason}
             if reason
             else both(core, network, models / f"{file}.tflite", specialise=options.specialise)
-            for network, file in NETWORKS.items()
+            for network, file in FILES.items()
         }
         options.out.write_text(json.dumps(record, indent=1) + "\n")  # core by core: a run that is cut short is not lost
-    print("\n".join(summary(record["results"], record["peers"])))
+    record["differences"] = differences.measured(["quickstart", *FILES])
+    options.out.write_text(json.dumps(record, indent=1) + "\n")
+    print("\n".join(summary(record["results"], record["peers"]) + differences.summary(record["differences"])))
 
 
 if __name__ == "__main__":
