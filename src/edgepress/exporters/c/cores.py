@@ -50,7 +50,7 @@ _ALL = (
     _arm("cortex-m33", "dsp", "mps2-an505", 0x10000000, 0x38000000),
     _arm("cortex-m55", "mve", "mps3-an547", size=0x80000),
     _riscv("rv32imc", "scalar", "rv32imc"),
-    _riscv("rv32imcv", "rvv", "rv32imc_zve32x"),
+    _riscv("rv32imcv", "rvv", "rv32imc_zicsr_zve32x"),
 )
 CORES = {core.name: core for core in _ALL}
 
