@@ -76,7 +76,8 @@ def steps_of_sums(draw: Draw) -> g.Graph:
     counts, (a, b), steps = operands(draw, summed + int(draw.integers(1, 4)))
     loops = g.Loops(counts, steps[0], steps[1], summed)
     sums, _ = buckets([a.zero_point, b.zero_point], loops.products, squares=False)
-    codes = np.clip(np.rint(100 * np.sin(sums / float(draw.uniform(3000, 90000)))), -128, 127)
+    waves = (sums - sums[0]) / (sums[-1] - sums[0]) * float(draw.uniform(0.3, 40))
+    codes = np.clip(np.rint(100 * np.sin(waves)), -128, 127)
     op = g.Contract(name="sum", inputs=("a", "b"), output="y", loops=loops, staircase=staircase("s", sums, codes))
     return graph_of(op, a, b, result(draw, counts, summed))
 
