@@ -2,9 +2,9 @@
 
     EDGEPRESS_DATA=... python benchmarks/embedded/differences.py [NETWORK ...]
 
-QDQ `.onnx` runs in onnxruntime. A `.tflite` runs in LiteRT (`pip install ai-edge-litert`): with the kernels that it takes
-by default (XNNPACK), and with its reference kernels. Half of the inputs are real where there are any. The C is stood in
-for by the integer reference, whose bytes it has (exact.json).
+QDQ `.onnx` runs in onnxruntime. A `.tflite` runs in LiteRT (`pip install ai-edge-litert`): with the kernels it takes by
+itself (XNNPACK), and with its reference kernels. Half of the inputs are real where there are any. The C is stood in for
+by the integer reference, whose bytes it has (exact.json).
 """
 
 import argparse

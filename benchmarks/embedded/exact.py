@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -165,8 +166,11 @@ def tests_module(name: str) -> ModuleType:
     return module
 
 
-def random_graphs(count: int) -> dict[str, Any]:
-    """Graphs as the tests draw them: chains of image operators, sequence operators, sums; both roundings in turn."""
+def random_graphs(count: int) -> Iterator[dict[str, Any]]:
+    """Graphs as the tests draw them: chains of image operators, sequence operators, sums; both roundings in turn.
+
+    Yields what is known after every hundred: a run that is cut short is not lost.
+    """
     chains, sequences, sums = (tests_module(name) for name in ("conftest", "test_sequence_ops", "test_sums"))
     makers = [*sequences.MAKERS.values(), *sums.MAKERS.values()]
     counts, operators = Counter[str](), Counter[str]()
@@ -179,7 +183,9 @@ def random_graphs(count: int) -> dict[str, Any]:
         counts += Counter({"graphs": 1}) + outcome
         if "refused" not in outcome:
             operators += Counter(type(op).__name__ for op in graph.ops)
-    return {"wrong": 0, **counts, "operators": dict(operators), "seconds": round(time.perf_counter() - start)}
+        if (seed + 1) % 100 == 0 or seed + 1 == count:
+            seconds = round(time.perf_counter() - start)
+            yield {"wrong": 0, **counts, "operators": dict(operators), "seconds": seconds}
 
 
 def random_graph(graph: g.Graph, draw: np.random.Generator, rounding: Any) -> Counter[str]:
@@ -212,10 +218,10 @@ def main() -> None:
             record["networks"][network.name] = compared(network)
             print(network.name, json.dumps(record["networks"][network.name]), flush=True)
             options.out.write_text(json.dumps(record, indent=1) + "\n")
-    if options.graphs:
-        record["random_graphs"] = random_graphs(options.graphs)
-        print(json.dumps(record["random_graphs"]), flush=True)
+    for found in random_graphs(options.graphs):
+        record["random_graphs"] = found
         options.out.write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(record.get("random_graphs")))
 
 
 if __name__ == "__main__":
