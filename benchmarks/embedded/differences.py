@@ -36,7 +36,7 @@ def onnxruntime_runner(path: Path, graph: g.Graph) -> Runner:
     import onnxruntime as ort
 
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    names = [entry.name for entry in session.get_inputs()]
+    given = session.get_inputs()
     tensors = [graph.tensor(name) for name in graph.inputs]
     y = graph.tensor(graph.outputs[0])
 
@@ -44,7 +44,8 @@ def onnxruntime_runner(path: Path, graph: g.Graph) -> Runner:
         found = []
         for row in rows:
             parts = np.split(row, np.cumsum([t.nbytes for t in tensors])[:-1])
-            feeds = {n: _real(graph, t, p) for n, t, p in zip(names, tensors, parts, strict=True)}
+            reals = [_real(graph, t, p) for t, p in zip(tensors, parts, strict=True)]
+            feeds = {e.name: real.reshape(1, *e.shape[1:]) for e, real in zip(given, reals, strict=True)}
             result = np.asarray(session.run(None, feeds)[0], np.float64)
             found.append(np.rint(result / y.scale[0]).reshape(-1) + y.zero_point)
         return np.stack(found)

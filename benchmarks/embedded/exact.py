@@ -166,16 +166,17 @@ def tests_module(name: str) -> ModuleType:
     return module
 
 
-def random_graphs(count: int) -> Iterator[dict[str, Any]]:
+def random_graphs(count: int, known: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Graphs as the tests draw them: chains of image operators, sequence operators, sums; both roundings in turn.
 
-    Yields what is known after every hundred: a run that is cut short is not lost.
+    Goes on behind what is known, and yields after every hundred: a run that is cut short is not lost.
     """
     chains, sequences, sums = (tests_module(name) for name in ("conftest", "test_sequence_ops", "test_sums"))
     makers = [*sequences.MAKERS.values(), *sums.MAKERS.values()]
-    counts, operators = Counter[str](), Counter[str]()
-    start = time.perf_counter()
-    for seed in range(count):
+    counts = Counter({name: n for name, n in known.items() if name != "operators"})
+    operators = Counter[str](known.get("operators", {}))
+    start = time.perf_counter() - counts.pop("seconds", 0)
+    for seed in range(counts["graphs"], count):
         draw = np.random.default_rng(seed)
         pick = seed % 2 == 0
         graph = chains.GraphBuilder(seed).build() if pick else makers[seed // 2 % len(makers)](draw)
@@ -218,7 +219,7 @@ def main() -> None:
             record["networks"][network.name] = compared(network)
             print(network.name, json.dumps(record["networks"][network.name]), flush=True)
             options.out.write_text(json.dumps(record, indent=1) + "\n")
-    for found in random_graphs(options.graphs):
+    for found in random_graphs(options.graphs, record.get("random_graphs", {})):
         record["random_graphs"] = found
         options.out.write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record.get("random_graphs")))

@@ -6,7 +6,7 @@ The networks of recipes/families with seeded weights, quantized for the C target
 instructions do not depend on training), exported, built, and run on the emulated core. `steps` is the largest
 difference between the C and the quantized network in PyTorch, in steps of the output; `onnxruntime` compares with what
 that makes of the same file, over more inputs; `wrong` counts bytes that differ between the core and the integer
-reference.
+reference. Families that are not named stay in the file as they are.
 """
 
 import argparse
@@ -111,14 +111,16 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=sorted(path.stem for path in RECIPES.glob("*.yaml")))
     parser.add_argument("--out", type=Path, default=HERE / "families.json")
     options = parser.parse_args()
-    rows = []
+    known = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
+    rows = {row["family"]: row for row in known}
     for name in options.names:
         try:
-            rows.append(measure(name))
+            rows[name] = measure(name)
         except EdgepressError as error:
-            rows.append({"family": name, "skipped": str(error)})
-        print(rows[-1], flush=True)
-        options.out.write_text(json.dumps({"core": CORE, "rows": rows}, indent=1) + "\n")
+            rows[name] = {"family": name, "skipped": str(error)}
+        print(rows[name], flush=True)
+        ordered = [rows[family] for family in sorted(rows)]
+        options.out.write_text(json.dumps({"core": CORE, "rows": ordered}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
     EDGEPRESS_DATA=... python benchmarks/embedded/run.py [--cores cortex-m4,cortex-m55] [--specialise] [--out FILE]
 
+Cores that are not named stay in the file as they are.
+
 Everything is exact and repeats: instructions are counted, bytes are linked, mismatches are against the integer
 reference. Cycles are modelled (targets/emulate/cycles.py). Peers' instruction counts were taken the same way (gcc 12.2,
 the same counting) from TFLM 90b983c + CMSIS-NN 99f736a and onnx2c ea045cc; cycles of closed engines are published.
@@ -115,7 +117,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "results.json")
     options = parser.parse_args()
     models = Path(os.environ["EDGEPRESS_DATA"]) / "mlperf_tiny" / "models"
-    record: dict[str, Any] = {"environment": environment(), "peers": peers(), "results": {}}
+    known = json.loads(options.out.read_text())["results"] if options.out.exists() else {}
+    record: dict[str, Any] = {"environment": environment(), "peers": peers(), "results": known}
     for core in options.cores.split(","):
         reason = why_not(core)
         record["results"][core] = {
