@@ -4,8 +4,9 @@
 
 The networks of recipes/families with seeded weights, quantized for the C target with noise for calibration (sizes and
 instructions do not depend on training), exported, built, and run on the emulated core. `steps` is the largest
-difference between the C and the quantized network in PyTorch, in steps of the output; `wrong` counts bytes that differ
-between the core and the integer reference.
+difference between the C and the quantized network in PyTorch, in steps of the output; `onnxruntime` compares with what
+that makes of the same file, over more inputs; `wrong` counts bytes that differ between the core and the integer
+reference. Families that are not named stay in the file as they are.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import differences
 import numpy as np
 import torch
 
@@ -34,6 +36,7 @@ HERE = Path(__file__).parent
 RECIPES = HERE.parents[1] / "recipes" / "families"
 CORE = "cortex-m4"
 SAMPLES = 4
+COMPARED = 16  # inputs in onnxruntime
 
 
 def noise(example: torch.Tensor) -> torch.Tensor:
@@ -64,6 +67,7 @@ def deployed(program: Program, batches: list[tuple[torch.Tensor, ...]]) -> dict[
         columns = [quantize_input(x[:1], border) for x, border in zip(batches[0], borders, strict=True)]
         row = np.concatenate(columns, axis=1)
         ran = deploy(Path(folder) / "c", row)
+        apart = beside_onnxruntime(path, row)
     expected = reference(graph, row[0])
     return {
         "macs": sum(layer["macs"] for layer in artifact.manifest["layers"]),
@@ -73,9 +77,24 @@ def deployed(program: Program, batches: list[tuple[torch.Tensor, ...]]) -> dict[
         "arena_lower_bound_bytes": artifact.manifest["arena_lower_bound_bytes"],
         "stack_bytes": ran.stack_bytes,
         "stack_bound_bytes": ran.stack_bound_bytes,
+        "onnxruntime": apart,
         "wrong": int((ran.outputs[0] != expected).sum()),
         "steps": round(_steps(program, batches[0], expected, artifact.manifest["outputs"][0]), 1),
     }
+
+
+def beside_onnxruntime(path: Path, row: np.ndarray) -> dict[str, Any]:
+    """Inputs drawn anew; numbers of tokens are those of `row` in another order."""
+    graph, draw = read_graph(path), np.random.default_rng(0)
+    tokens = [graph.tensor(name).dtype == "int32" for name in graph.inputs]
+    rows = draw.integers(-128, 128, (COMPARED, row.shape[1])).astype(np.int8)
+    if any(tokens):
+        words = row[0].view(np.int32)
+        rows = np.stack([draw.permutation(words) for _ in range(COMPARED)]).view(np.int8)
+    size = graph.tensor(graph.outputs[0]).size
+    ours = np.stack([reference(graph, one)[:size] for one in rows])
+    theirs = differences.onnxruntime_runner(path, graph)(rows)
+    return differences.difference(ours, theirs, classes=False)
 
 
 def _steps(program: Program, batch: tuple[torch.Tensor, ...], outputs: np.ndarray, border: dict[str, Any]) -> float:
@@ -92,14 +111,16 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=sorted(path.stem for path in RECIPES.glob("*.yaml")))
     parser.add_argument("--out", type=Path, default=HERE / "families.json")
     options = parser.parse_args()
-    rows = []
+    known = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
+    rows = {row["family"]: row for row in known}
     for name in options.names:
         try:
-            rows.append(measure(name))
+            rows[name] = measure(name)
         except EdgepressError as error:
-            rows.append({"family": name, "skipped": str(error)})
-        print(rows[-1], flush=True)
-        options.out.write_text(json.dumps({"core": CORE, "rows": rows}, indent=1) + "\n")
+            rows[name] = {"family": name, "skipped": str(error)}
+        print(rows[name], flush=True)
+        ordered = [rows[family] for family in sorted(rows)]
+        options.out.write_text(json.dumps({"core": CORE, "rows": ordered}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
     EDGEPRESS_DATA=... python benchmarks/embedded/run.py [--cores cortex-m4,cortex-m55] [--specialise] [--out FILE]
 
+Cores that are not named stay in the file as they are.
+
 Everything is exact and repeats: instructions are counted, bytes are linked, mismatches are against the integer
 reference. Cycles are modelled (targets/emulate/cycles.py). Peers' instruction counts were taken the same way (gcc 12.2,
 the same counting) from TFLM 90b983c + CMSIS-NN 99f736a and onnx2c ea045cc; cycles of closed engines are published.
@@ -17,13 +19,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import differences
 import numpy as np
+from networks import FILES
 
 from edgepress.exporters.c import Options, export
 from edgepress.exporters.c.export import read_graph, reference
 from edgepress.targets.emulate import CORES, Deployment, deploy, why_not
 
-NETWORKS = {"resnet8": "resnet8_int8", "dscnn": "kws_dscnn_int8", "vww": "vww_96_int8", "ad": "ad01_int8"}
 HERE = Path(__file__).parent
 VECTORS = 20
 
@@ -114,17 +117,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "results.json")
     options = parser.parse_args()
     models = Path(os.environ["EDGEPRESS_DATA"]) / "mlperf_tiny" / "models"
-    record: dict[str, Any] = {"environment": environment(), "peers": peers(), "results": {}}
+    known = json.loads(options.out.read_text())["results"] if options.out.exists() else {}
+    record: dict[str, Any] = {"environment": environment(), "peers": peers(), "results": known}
     for core in options.cores.split(","):
         reason = why_not(core)
         record["results"][core] = {
             network: {"skipped": reason}
             if reason
             else both(core, network, models / f"{file}.tflite", specialise=options.specialise)
-            for network, file in NETWORKS.items()
+            for network, file in FILES.items()
         }
         options.out.write_text(json.dumps(record, indent=1) + "\n")  # core by core: a run that is cut short is not lost
-    print("\n".join(summary(record["results"], record["peers"])))
+    record["differences"] = differences.measured(["quickstart", *FILES])
+    options.out.write_text(json.dumps(record, indent=1) + "\n")
+    print("\n".join(summary(record["results"], record["peers"]) + differences.summary(record["differences"])))
 
 
 if __name__ == "__main__":

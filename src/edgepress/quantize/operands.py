@@ -33,7 +33,9 @@ WEIGHTED: Mapping[str, Weighted] = {
     "aten.matmul": _PRODUCT,
     "aten.mm": _PRODUCT,
 }
-TWO_OPERANDS = ("aten.add.Tensor", "aten.add_.Tensor", "aten.mul.Tensor", "aten.mul_.Tensor", "aten.sub.Tensor")
+TWO_OPERANDS = ("aten.add.Tensor", "aten.add_.Tensor", "aten.mul.Tensor", "aten.mul_.Tensor", "aten.sub.Tensor",
+                "aten.div.Tensor")  # fmt: skip
+CREATED = ("aten.zeros_like", "aten.ones_like", "aten.full_like", "aten.zeros", "aten.ones", "aten.full")
 ATTENTION = ("aten.scaled_dot_product_attention",)
 PRODUCTS = ("aten.matmul", "aten.bmm", "aten.mm")
 
@@ -82,10 +84,19 @@ def activations(program: Program, node: Node) -> list[Node]:
 
 
 def is_constant(program: Program, node: Node) -> bool:
-    """Whether the node is a weight, or a weight repeated."""
+    """Whether the node is a weight, or a weight repeated, or the same whatever the inputs."""
+    if _is_made(node):
+        return True
     if op_name(node) == "aten.expand" and isinstance(node.args[0], Node):
         return is_constant(program, node.args[0])
     return program.tensor_of(node) is not None
+
+
+def _is_made(node: Node, depth: int = 4) -> bool:
+    """Whether a value is made here (zeros_like), or a few steps from such values alone."""
+    if op_name(node) in CREATED:
+        return True
+    return depth > 0 and bool(node.all_input_nodes) and all(_is_made(a, depth - 1) for a in node.all_input_nodes)
 
 
 def is_float(node: Node) -> bool:

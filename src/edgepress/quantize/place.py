@@ -12,7 +12,7 @@ from torch.fx import Node
 from edgepress.ir.program import Program
 from edgepress.ir.quant_plan import ActivationPoint, BiasPoint, FloatNode, QuantPlan, WeightPoint
 from edgepress.ir.text import op_name
-from edgepress.quantize import operands
+from edgepress.quantize import chains, operands
 from edgepress.quantize.obstacles import obstacle
 from edgepress.quantize.options import QuantOptions
 from edgepress.quantize.qparams import grid_of
@@ -61,6 +61,7 @@ class _Placement:
         self.integer: dict[Node, Rule] = {}  # nodes that compute on integers
         self.carried: dict[Node, Rule] = {}  # nodes that only move integers
         self.stored: dict[Node, Rule] = {}  # lookups in tables of integers
+        self.inside = chains.inside(program) if capability.tables else set()  # steps of functions, never rounded
         self.floats: list[FloatNode] = []
 
     def plan(self) -> QuantPlan:
@@ -157,7 +158,7 @@ class _Placement:
         return _agreed([p.model_copy(update={"group": groups[p.node]}) for p in points])
 
     def _point(self, value: Node) -> ActivationPoint | None:
-        if value in self.tail and value in self.integer:
+        if value in self.inside or (value in self.tail and value in self.integer):
             return None  # quantized after the activation function that is fused into it
         producer = self.head.get(value, value)
         rule = self.integer.get(producer) or self.carried.get(value)

@@ -73,6 +73,7 @@ class Capability(Table):
         rules: quantized operators. dynamic_ops: operators that it quantizes with every input (see
             `passes.mark_dynamic`). float_ops: operator -> why it stays float.
         all_integer: a network arrives and leaves as integers: any operator may start on its inputs, and end it.
+        tables: functions of one value are followed as a whole, whatever they are made of: no step of them is rounded.
         saturates_16_bit: uint8 x int8 products are added in pairs in 16 bits and may saturate (x86 without VNNI).
     """
 
@@ -87,6 +88,7 @@ class Capability(Table):
     float_ops: dict[str, str] = Field(default_factory=dict)
     saturates_16_bit: bool = False
     all_integer: bool = False
+    tables: bool = False
 
     def rule(self, op: str) -> Rule | None:
         """The rule for an operator, or `None` if it stays float."""

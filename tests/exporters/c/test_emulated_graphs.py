@@ -15,7 +15,14 @@ from edgepress.targets.emulate import deploy, why_not
 
 pytestmark = pytest.mark.emulator
 CASES = [("cortex-m4", "double"), ("cortex-m4", "single"), ("cortex-m0", "double"), ("cortex-m3", "double")]
-CASES += [("cortex-m3", "single"), ("cortex-m55", "double"), ("cortex-m55", "single"), ("rv32imc", "double")]
+CASES += [
+    ("cortex-m3", "single"),
+    ("cortex-m55", "double"),
+    ("cortex-m55", "single"),
+    ("rv32imc", "double"),
+    ("rv32imcv", "double"),
+    ("rv32imcv", "single"),
+]
 
 
 @pytest.mark.parametrize(("core", "rounding"), CASES)
@@ -39,7 +46,7 @@ def test_random_graphs(
 
 
 @pytest.mark.parametrize("rounding", ["double", "single"])
-@pytest.mark.parametrize("core", ["cortex-m4", "cortex-m0", "rv32imc"])
+@pytest.mark.parametrize("core", ["cortex-m4", "cortex-m0", "rv32imc", "rv32imcv"])
 @pytest.mark.parametrize("seed", range(4))
 def test_four_bit_convolutions(seed: int, core: str, rounding: str, source_file: Path, tmp_path: Path) -> None:
     if reason := why_not(core):

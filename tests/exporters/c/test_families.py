@@ -58,6 +58,25 @@ class Cells(nn.Module):
         return self.head(last[-1])
 
 
+class Sums(nn.Module):
+    """Sums and means over axes, lengths, quotients, products that are repeated over axes, softmax over any axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 6, 3, padding=1)
+        self.mixed = nn.Parameter(torch.randn(1, 3, 6, 6))
+        self.last = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x).relu()  # N, 6, H, W
+        rows = x * x.sum(3, keepdim=True).sigmoid() - x.mean(2, keepdim=True)
+        share = (x + 0.5) / (x.sum(1, keepdim=True) + 1.0)
+        x = rows.softmax(1) + share * (rows**2).sum((1, 2), keepdim=True).sqrt()
+        x = x.sum((2, 3)) / torch.sqrt((x * x).sum((1, 2, 3)) + 1e-3).unsqueeze(1)  # N, 6
+        votes = torch.matmul(self.mixed, x[:, None, :, None]).squeeze(-1)  # N, 3, 6
+        return self.last((votes.softmax(1) * votes).sum(1)) + votes.sum((1, 2)).tanh().unsqueeze(1)
+
+
 FAMILIES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "activations": (Activations, (12,)),
     "cells": (Cells, (6, 5)),
@@ -65,6 +84,8 @@ FAMILIES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "gru": (lambda: module("sequences").gru(4, 8, 3), (10, 4)),
     "tcn": (lambda: module("sequences").temporal_cnn(3, 4, 2, 5), (3, 12)),
     "detector": (lambda: module("detection").detector(16, 4, 2), (1, 16, 16)),
+    "sums": (Sums, (2, 5, 4)),
+    "capsules": (lambda: module("dense").capsules(8, 4, 3), (1, 8, 8)),
     "generator": (lambda: module("dense").generator(6, 4), (6,)),
     "unet": (lambda: module("images").unet(1, 4, 2), (1, 8, 8)),
     "encoder": (lambda: module("transformers").encoder(20, 6, 8, 2, 1, 3), (6,)),
@@ -126,7 +147,7 @@ def test_a_family_becomes_c(
 
 @pytest.mark.emulator
 @pytest.mark.parametrize("core", ["cortex-m4", "cortex-m0", "cortex-m55"])
-@pytest.mark.parametrize("name", ["cells", "encoder"])
+@pytest.mark.parametrize("name", ["cells", "encoder", "sums"])
 def test_a_family_runs_on_a_core(
     name: str, core: str, quantized: Callable[[str], tuple[Program, Tensor]], tmp_path: Path
 ) -> None:

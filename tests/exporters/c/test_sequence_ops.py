@@ -135,7 +135,7 @@ def test_c_equals_the_reference(
 
 @pytest.mark.emulator
 @pytest.mark.parametrize(("core", "compiler"), [("cortex-m4", ""), ("cortex-m4", "zig"), ("cortex-m0", ""),
-                                                ("cortex-m55", ""), ("rv32imc", "")])  # fmt: skip
+                                                ("cortex-m55", ""), ("rv32imc", ""), ("rv32imcv", "")])  # fmt: skip
 @pytest.mark.parametrize("kind", MAKERS)
 def test_cores_equal_the_reference(kind: str, core: str, compiler: str, source_file: Path, tmp_path: Path) -> None:
     if reason := why_not(core):

@@ -152,6 +152,17 @@ def average(total: Ints, count: Ints | int) -> Ints:
     return np.where(total < 0, -quotient, quotient)
 
 
+QUOTIENT_BITS = 22  # behind the point of a quotient of two zero-based int8 values: 255 * 2**22 < 2**30
+
+
+def quotient(a: Ints, b: Ints) -> Ints:
+    """a / b in steps of 2**-22, half away from zero; a / 0 is the largest int32 with the sign of a, 0 / 0 is 0."""
+    size = np.abs(b)
+    whole = ((np.abs(a) << QUOTIENT_BITS) + size // 2) // np.maximum(size, 1)
+    whole = np.where(size == 0, np.where(a == 0, 0, INT32_MAX), whole)
+    return np.where((a < 0) != (b < 0), -whole, whole)
+
+
 # --- layer normalization and gates --------------------------------------------------------------------------------
 
 NORM_BITS = 16  # a normalized value in Q.16

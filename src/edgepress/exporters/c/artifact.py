@@ -87,6 +87,7 @@ def _words(source: Source, core: CoreTarget, origin: Path) -> dict[str, Any]:
     g = source.graph
     x, y = g.tensor(g.inputs[0]), g.tensor(g.outputs[0])
     system = "riscv32 -bios none" if core.riscv else "arm"
+    system += " -cpu rv32,v=true" * (core.isa == "rvv")
     return {
         "name": source.prefix,
         "NAME": source.upper,

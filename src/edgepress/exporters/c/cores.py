@@ -11,7 +11,7 @@ class CoreTarget:
 
     Attributes:
         isa: which kernels may be used: c99 (portable), narrow and scalar (plain
-            C tiles for few or many registers), thumb2, dsp, mve.
+            C tiles for few or many registers), thumb2, dsp, mve, rvv (RISC-V vectors, Zve32x).
         board: qemu machine whose memory map the example uses; flash and ram: (origin, length) of it.
     """
 
@@ -34,6 +34,13 @@ def _arm(name: str, isa: str, board: str, flash: int = 0, ram: int = 0x20000000,
     return CoreTarget(name, isa, "arm-none-eabi-gcc", flags, board, (flash, size), (ram, size))
 
 
+def _riscv(name: str, isa: str, march: str) -> CoreTarget:
+    # Freestanding: distributions ship this compiler without a C library, and none is needed.
+    flags = (f"-march={march}", "-mabi=ilp32", "-ffreestanding", "-nostdlib")
+    memory = (0x80000000, 0x400000), (0x80400000, 0x400000)
+    return CoreTarget(name, isa, "riscv64-unknown-elf-gcc", flags, "virt", *memory)
+
+
 _ALL = (
     CoreTarget("host", "c99", "cc", ()),
     _arm("cortex-m0", "narrow", "mps2-an385"),
@@ -42,15 +49,8 @@ _ALL = (
     _arm("cortex-m7", "dsp", "mps2-an500"),
     _arm("cortex-m33", "dsp", "mps2-an505", 0x10000000, 0x38000000),
     _arm("cortex-m55", "mve", "mps3-an547", size=0x80000),
-    CoreTarget(
-        "rv32imc",
-        "scalar",
-        "riscv64-unknown-elf-gcc",
-        ("-march=rv32imc", "-mabi=ilp32"),
-        "virt",
-        (0x80000000, 0x400000),
-        (0x80400000, 0x400000),
-    ),
+    _riscv("rv32imc", "scalar", "rv32imc"),
+    _riscv("rv32imcv", "rvv", "rv32imc_zicsr_zve32x"),
 )
 CORES = {core.name: core for core in _ALL}
 

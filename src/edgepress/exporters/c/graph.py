@@ -118,6 +118,56 @@ class Arithmetic(Op):
     clamp: tuple[int, int] = FULL_RANGE
 
 
+@dataclass(frozen=True)
+class Loops:
+    """How a `Contract` or `Divide` walks: a loop's count, and the elements it steps over in a and in b (0: it stays).
+
+    The loops over the elements of the result come first, in its order; the last `summed` are added up.
+    """
+
+    counts: tuple[int, ...]
+    a_steps: tuple[int, ...]
+    b_steps: tuple[int, ...]
+    summed: int = 0
+
+    @property
+    def products(self) -> int:
+        """Of one element of the result."""
+        return int(np.prod(self.counts[len(self.counts) - self.summed :], dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Staircase:
+    """Any int32 -> int8 function: value[i] from starts[i] on; starts rise, and the first is the lowest int32."""
+
+    starts: tuple[int, ...]
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract(Op):
+    """Sums of products over any axes, either operand repeated over any others: y = finish(sum a b), a or b constant.
+
+    With one input: sums of a (and steps of 0 in b). Sums over axes, squared lengths, batched products, products with
+    broadcast are all this.
+    finish: `rescale`, or a `staircase` of the exact sum (a square root, a whole formula) that no scale comes between.
+    """
+
+    loops: Loops
+    rescale: Rescale = Rescale((0,), (0,))
+    staircase: Staircase | None = None
+    clamp: tuple[int, int] = FULL_RANGE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Divide(Op):
+    """a / b: y = rescale(round(a * 2**22 / b)) + zero point, half away from zero; a / 0 saturates, 0 / 0 is 0."""
+
+    loops: Loops
+    rescale: Rescale
+    clamp: tuple[int, int] = FULL_RANGE
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pool(Op):
     """Average (rounded half away from zero, over the window's inside) or maximum pooling; x and y share a scale."""
@@ -223,7 +273,7 @@ class Concat(Op):
 
 @dataclass(frozen=True, kw_only=True)
 class Slice(Op):
-    """y[i] = x[start + i * step] in every axis; the output's shape says how far."""
+    """y[i] = x[start + i * step] in every axis; the output's shape says how far. A step of 0 repeats."""
 
     start: tuple[int, ...]
     step: tuple[int, ...]
@@ -283,6 +333,8 @@ def macs(graph: Graph, op: Op) -> int:
         return out * graph.tensor(op.inputs[1]).shape[1]
     if isinstance(op, MatMul):
         return out * graph.tensor(op.inputs[0]).shape[-1]
+    if isinstance(op, Contract):
+        return out * op.loops.products if len(op.inputs) > 1 else 0
     if isinstance(op, Attention):
         rows, width = graph.tensor(op.inputs[0]).size, graph.tensor(op.inputs[2]).shape[-1]
         return graph.tensor(op.inputs[1]).shape[-2] * (rows + rows // graph.tensor(op.inputs[0]).shape[-1] * width)

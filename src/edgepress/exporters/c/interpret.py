@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgepress.exporters.c import arithmetic, interpret_sequences
+from edgepress.exporters.c import arithmetic, interpret_sequences, interpret_sums
 from edgepress.exporters.c import graph as g
 from edgepress.exporters.c.arithmetic import Ints, Rounding
 
@@ -194,6 +194,8 @@ _RULES: dict[type[g.Op], Callable[..., Ints]] = {
     g.Attention: interpret_sequences.attention,
     g.Recurrent: interpret_sequences.recurrent,
     g.Embedding: interpret_sequences.embedding,
+    g.Contract: interpret_sums.contract,
+    g.Divide: interpret_sums.divide,
     g.Reshape: _reshape,
     g.Transpose: _transpose,
     g.Concat: _concat,

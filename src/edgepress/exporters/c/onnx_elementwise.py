@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edgepress.exporters.c import graph as g
-from edgepress.exporters.c import onnx_lazy, onnx_reader
+from edgepress.exporters.c import onnx_lazy, onnx_reader, onnx_sums
 from edgepress.exporters.c.arithmetic import rescale_of
 from edgepress.exporters.c.onnx_reader import IMAGE, PLAIN, Model, Node, Value
 from edgepress.exporters.c.tflite import add_factors, softmax_factors
@@ -15,7 +15,10 @@ Converter = Callable[[Model, Node], None]
 
 def _binary(kind: str) -> Converter:
     def convert(model: Model, node: Node) -> None:
-        operands = [_binary_value(model, node, i) for i in (0, 1)]
+        operands = [onnx_sums.operand(model, node, i) for i in (0, 1)]
+        if not _one_repeats(operands):
+            _over_axes(model, node, kind, operands)
+            return
         if any(v.layout == IMAGE for v in operands):
             rank = max(len(v.shape) for v in operands)
             operands = [_broadcast_image(model, v, rank) for v in operands]
@@ -28,19 +31,6 @@ def _binary(kind: str) -> Converter:
         _arithmetic(model, node, turned, operands)
 
     return convert
-
-
-def _binary_value(model: Model, node: Node, position: int) -> Value:
-    """An operand; a float constant is quantized here, to its own range."""
-    name = node.inputs[position]
-    data = model.constants.get(name)
-    if name in model.values or data is None:
-        return model.value(node, position)
-    real = np.asarray(data, np.float64)
-    scale = float(np.abs(real).max(initial=0)) / 127 or 1.0
-    codes = np.rint(real / scale).astype(np.int8)
-    model.add(g.Tensor(f"{name}:int8", real.shape, "int8", (scale,), 0, codes))
-    return Value(f"{name}:int8", real.shape)
 
 
 def _broadcast_image(model: Model, value: Value, rank: int) -> Value:
@@ -64,10 +54,30 @@ def _repeats(larger: tuple[int, ...], smaller: tuple[int, ...]) -> bool:
     return not inner or tuple(inner) == larger[len(larger) - len(inner) :]
 
 
+def _one_repeats(operands: list[Value]) -> bool:
+    """Has one operand the shape of the result, and is the other repeated over leading axes of how it is held?"""
+    large, small = sorted(operands, key=lambda value: -int(np.prod(value.shape)))
+    if large.layout == IMAGE or small.layout == IMAGE:
+        rank = len(large.shape)
+        held = [
+            onnx_reader.image_shape((1,) * (rank - len(v.shape)) + v.shape) if rank in (3, 4) else ()
+            for v in (large, small)
+        ]
+        return len(small.shape) <= rank and _repeats(held[0], held[1])
+    return len(small.shape) <= len(large.shape) and _repeats(large.shape, small.shape)
+
+
+def _over_axes(model: Model, node: Node, kind: str, operands: list[Value]) -> None:
+    """Operands repeated over any axes: products by loops with steps of their own, sums of repeated bytes."""
+    if kind == "mul":
+        onnx_sums.element_wise(model, node, operands)
+        return
+    shape = tuple(np.broadcast_shapes(*(value.shape for value in operands)))
+    _arithmetic(model, node, kind, [onnx_sums.repeated(model, value, shape) for value in operands])
+
+
 def _arithmetic(model: Model, node: Node, kind: str, operands: list[Value]) -> None:
     a, b = (model.tensor(v) for v in operands)
-    if not _repeats(a.shape, b.shape):
-        raise model.refuse(node, f"{a.shape} with {b.shape}", "equal shapes, or one operand repeated over leading axes")
     end = onnx_reader.required_ending(model, node)
     layout = operands[0].layout
     y = onnx_reader.result(model, end.name, operands[0].shape, layout, end.scale, end.zero_point)
@@ -80,32 +90,44 @@ def _arithmetic(model: Model, node: Node, kind: str, operands: list[Value]) -> N
 
 
 def _softmax(model: Model, node: Node) -> None:
-    value = model.value(node, 0)
+    value, end = model.value(node, 0), onnx_reader.required_ending(model, node)
     axis = int(node.attributes.get("axis", -1)) % len(value.shape)
-    image = value.layout == IMAGE and axis == 1
-    if not image:
-        value = onnx_reader.as_plain(model, value)
-        if axis != len(value.shape) - 1:
-            raise model.refuse(node, f"axis {axis} of {value.shape}", "the last axis")
+    if value.layout == IMAGE and axis == 1:
+        _rows_of_softmax(model, node, value, end, end.name)
+        return
+    value = onnx_reader.as_plain(model, value)
+    if axis == len(value.shape) - 1:
+        _rows_of_softmax(model, node, value, end, end.name)
+        return
+    perm = (*(i for i in range(len(value.shape)) if i != axis), axis)
+    turned = onnx_reader.transposed(model, model.tensor(value), perm)
+    rows = Value(turned.name, tuple(value.shape[i] for i in perm))
+    _rows_of_softmax(model, node, rows, end, f"{end.name}:rows")
+    found = model.tensor(model.values[f"{end.name}:rows"])
+    back = onnx_reader.transposed(model, found, tuple(perm.index(i) for i in range(len(perm))))
+    model.values[end.name] = Value(back.name, value.shape)
+
+
+def _rows_of_softmax(model: Model, node: Node, value: Value, end: onnx_reader.Ending, name: str) -> None:
+    """Softmax over the last axis as held. Its scale is 1/256 with zero point -128; another one costs one more table."""
     x = model.tensor(value)
-    end = onnx_reader.required_ending(model, node)
-    # The kernel's result has scale 1/256 and zero point -128; another scale costs one more table.
     fixed = (end.scale, end.zero_point) == (1 / 256, -128)
-    name = end.name if fixed else f"{end.name}:softmax"
-    layout = IMAGE if image else PLAIN
-    y = onnx_reader.result(model, name, value.shape, layout, 1 / 256, -128)
+    first = name if fixed else f"{name}:softmax"
+    y = onnx_reader.result(model, first, value.shape, value.layout, 1 / 256, -128)
     factors = softmax_factors(x.scale[0])
-    model.ops.append(g.Softmax(name=node.name or name, inputs=(x.name,), output=y.name, **factors))
+    model.ops.append(g.Softmax(name=node.name or first, inputs=(x.name,), output=y.name, **factors))
     if not fixed:
-        held = model.values[name]
         reals = np.clip((np.arange(-128, 128) + 128) / 256, end.low, end.high)
-        onnx_lazy.write(
-            model, onnx_lazy.Chain(held, reals, ""), end.name, end.scale, end.zero_point, f"{node.name}:scale"
-        )
+        chain = onnx_lazy.Chain(model.values[first], reals, "")
+        onnx_lazy.write(model, chain, name, end.scale, end.zero_point, f"{node.name}:scale")
 
 
 def _divide(model: Model, node: Node) -> None:
-    """By a constant only: a product with its reciprocals."""
+    """By a constant: a product with its reciprocals. By an activation: quotients."""
+    value = model.values.get(node.inputs[1])
+    if node.inputs[1] not in model.constants and (value is None or model.tensor(value).data is None):
+        onnx_sums.element_wise(model, node, [onnx_sums.operand(model, node, i) for i in (0, 1)])
+        return
     reals = model.reals(node, 1)
     if not np.all(reals):
         raise model.refuse(node, "a division by 0", "a constant without zeros")

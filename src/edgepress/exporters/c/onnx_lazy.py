@@ -11,15 +11,19 @@ import numpy as np
 
 from edgepress.exporters.c import graph as g
 from edgepress.exporters.c import onnx_reader
-from edgepress.exporters.c.onnx_reader import IMAGE, Model, Node, Value
-from edgepress.exporters.c.tables import FUNCTIONS, Reals
+from edgepress.exporters.c.onnx_reader import IMAGE, PLAIN, Model, Node, Value
+from edgepress.exporters.c.staircases import Sum, staircase
+from edgepress.exporters.c.tables import FUNCTIONS, Reals, codes
 
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """A float tensor that is a function of one int8 value. reals: its result for each of the 256 integers."""
+    """A float tensor that is a function of one int8 value, or of one sum (see staircases).
 
-    source: Value
+    reals: its result for each of the 256 integers, or for each sum.
+    """
+
+    source: Value | Sum
     reals: Reals
     label: str
 
@@ -60,8 +64,9 @@ def follow(model: Model, node: Node) -> bool:
         return True
     if node.kind not in BINARY:
         return False
-    numbers = [_number(model, node, position) for position in (0, 1)]
-    chains = [None if n is not None else _maybe(model, node, i) for i, n in enumerate(numbers)]
+    chains = [_maybe(model, node, position) for position in (0, 1)]
+    shape = next((chain.source.shape for chain in chains if chain is not None), ())
+    numbers = [_number(model, node, position, shape) for position in (0, 1)]
     known = [chain for chain in chains if chain is not None]
     if len(known) + sum(n is not None for n in numbers) < 2 or not known or _differ(known):
         return False
@@ -107,22 +112,33 @@ def _maybe(model: Model, node: Node, position: int) -> Chain | None:
     return _chain(model, node, position) if computed else None
 
 
-def _number(model: Model, node: Node, position: int) -> Reals | None:
-    """A constant operand of one element."""
+def _number(model: Model, node: Node, position: int, shape: tuple[int, ...]) -> Reals | None:
+    """A constant operand of one element, or of equal ones that widen no value of `shape`."""
     data = model.constant(node, position)
     value = model.values.get(node.inputs[position])
     if data is None and value is not None and model.tensor(value).data is not None:
         tensor = model.tensor(value)
         data = (np.asarray(tensor.data, np.float64) - tensor.zero_point) * tensor.scale[0]
-    return np.asarray(data, np.float64).reshape(-1)[0] if data is not None and data.size == 1 else None
+    if data is None or not data.size or (data != data.flat[0]).any():
+        return None
+    widens = data.size > 1 and np.broadcast_shapes(data.shape, shape) != shape
+    return None if widens else np.asarray(data, np.float64).reshape(-1)[0]
 
 
 def write(model: Model, chain: Chain, name: str, scale: float, zero: int, label: str) -> None:
-    """A chain that is quantized: its table."""
+    """A chain that is quantized: its table, or its staircase."""
+    if isinstance(chain.source, Sum):
+        found = chain.source
+        y = onnx_reader.result(model, name, found.shape, PLAIN, scale, zero)
+        steps = staircase(label, found.sums, codes(chain.reals, scale, zero))
+        model.ops.append(g.Contract(name=label, inputs=found.names, output=y.name, loops=found.loops, staircase=steps))
+        return
     value = chain.source if chain.source.layout == IMAGE else onnx_reader.as_plain(model, chain.source)
     x = model.tensor(value)
     y = onnx_reader.result(model, name, value.shape, value.layout, scale, zero)
-    codes = np.nan_to_num(np.rint(chain.reals / scale), nan=0.0, posinf=1e6, neginf=-1e6) + zero
-    table = tuple(int(code) for code in np.clip(codes, -128, 127))
+    table = tuple(int(code) for code in codes(chain.reals, scale, zero))
+    if table == tuple(range(-128, 128)) and (x.scale, x.zero_point) == ((scale,), zero):
+        model.values[name] = value
+        return
     function = chain.label or "identity"
     model.ops.append(g.Lookup(name=label, inputs=(x.name,), output=y.name, function=function, table=table))

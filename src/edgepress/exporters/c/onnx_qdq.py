@@ -13,7 +13,15 @@ import numpy as np
 
 from edgepress.errors import UserError
 from edgepress.exporters.c import graph as g
-from edgepress.exporters.c import onnx_attention, onnx_elementwise, onnx_lazy, onnx_moves, onnx_reader, onnx_sequences
+from edgepress.exporters.c import (
+    onnx_attention,
+    onnx_elementwise,
+    onnx_lazy,
+    onnx_moves,
+    onnx_reader,
+    onnx_sequences,
+    onnx_sums,
+)
 from edgepress.exporters.c.arithmetic import rescale_of
 from edgepress.exporters.c.onnx_reader import IMAGE, PLAIN, Model, Node, Value
 
@@ -46,7 +54,7 @@ def _float_network(model: Model) -> UserError:
 def _convert(model: Model, node: Node) -> None:
     if node.kind in ("Mul", "MatMul") and onnx_attention.take(model, node):
         return
-    if onnx_lazy.follow(model, node):
+    if onnx_sums.take(model, node) or onnx_lazy.follow(model, node):
         return
     rule = _CONVERTERS.get(node.kind)
     if rule is None:
@@ -328,14 +336,16 @@ def _dense_ending(model: Model, node: Node) -> tuple[onnx_reader.Ending, tuple[N
 
 
 def _matmul(model: Model, node: Node) -> None:
-    second = model.tensor(model.value(node, 1))
-    if second.data is not None and second.data.ndim == 2:
+    values = [onnx_sums.operand(model, node, i) for i in (0, 1)]
+    second = model.tensor(values[1])
+    if second.data is not None and second.data.ndim == 2 and node.inputs[1] in model.values:
         _dense(model, node, _weight(model, node, 1), transposed=False)
         return
-    left, right = (onnx_reader.as_plain(model, model.value(node, i)) for i in (0, 1))
-    if left.shape[:-2] != right.shape[:-2] or second.data is not None:
-        raise model.refuse(node, f"{left.shape} times {right.shape}", "activations with equal leading axes")
+    left, right = (onnx_reader.as_plain(model, value) for value in values)
     a, b = model.tensor(left), model.tensor(right)
+    if left.shape[:-2] != right.shape[:-2] or second.data is not None or a.data is not None:
+        onnx_sums.product(model, node)
+        return
     end = onnx_reader.required_ending(model, node)
     y = onnx_reader.result(model, end.name, (*left.shape[:-1], right.shape[-1]), PLAIN, end.scale, end.zero_point)
     factor = rescale_of(a.scale[0] * b.scale[0] / end.scale)
@@ -403,6 +413,9 @@ def _mean(model: Model, node: Node, value: Value, shape: tuple[int, ...], layout
 
 
 def _reduce_mean(model: Model, node: Node) -> None:
+    if node.inputs[0] not in model.values or onnx_sums.feeds_functions(model, node):
+        onnx_sums.reduce(model, node)
+        return
     value = model.value(node, 0)
     given = model.constant(node, 1)
     axes = given.tolist() if given is not None else list(node.attributes.get("axes", ()))
@@ -412,9 +425,8 @@ def _reduce_mean(model: Model, node: Node) -> None:
     over_image = axes == list(range(2, rank)) and value.layout == IMAGE
     over_steps = axes == [1] and rank == 3
     if not over_image and not over_steps:
-        raise model.refuse(
-            node, f"mean over axes {axes} of {value.shape}", "over all spatial axes, or over time [N, T, C]"
-        )
+        onnx_sums.reduce(model, node)
+        return
     value = value if over_image else onnx_reader.as_plain(model, value)
     channels = value.shape[1] if over_image else value.shape[2]
     if not keep:
@@ -440,6 +452,7 @@ _CONVERTERS: dict[str, Converter] = {
     "MaxPool": _max_pool,
     "GlobalAveragePool": _global_average,
     "GlobalMaxPool": _global_max,
+    **onnx_sums.CONVERTERS,
     "ReduceMean": _reduce_mean,
     **onnx_elementwise.CONVERTERS,
     **onnx_sequences.CONVERTERS,

@@ -68,6 +68,7 @@ class Model:
     graph_inputs: dict[str, str] = field(default_factory=dict)  # ONNX input -> tensor
     done: set[int] = field(default_factory=set)
     chains: dict[str, Any] = field(default_factory=dict)  # see onnx_lazy
+    products: dict[str, tuple[Value, Value]] = field(default_factory=dict)  # see onnx_sums
     makers: dict[str, Node] = field(default_factory=dict)
 
     def refuse(self, node: Node, found: str, expected: str, fix: str = "") -> UserError:
@@ -343,7 +344,7 @@ def as_image(model: Model, value: Value) -> Value:
     if wide[1] == 1 or wide[2] * wide[3] == 1:
         return Value(alias(model, source, held).name, value.shape, IMAGE)
     four = source if len(value.shape) == 4 else alias(model, source, wide)
-    return Value(_transposed(model, four, (0, 2, 3, 1)).name, value.shape, IMAGE)
+    return Value(transposed(model, four, (0, 2, 3, 1)).name, value.shape, IMAGE)
 
 
 def as_plain(model: Model, value: Value) -> Value:
@@ -356,7 +357,7 @@ def as_plain(model: Model, value: Value) -> Value:
     if value.layout == FLAT_IMAGE:
         source = alias(model, source, image_shape(image))
     if wide[1] > 1 and wide[2] * wide[3] > 1:
-        source = _transposed(model, source, (0, 3, 1, 2))
+        source = transposed(model, source, (0, 3, 1, 2))
     return Value(alias(model, source, value.shape).name, value.shape, PLAIN)
 
 
@@ -373,7 +374,11 @@ def alias(model: Model, source: g.Tensor, shape: tuple[int, ...]) -> g.Tensor:
     return model.tensors[name]
 
 
-def _transposed(model: Model, source: g.Tensor, perm: tuple[int, ...]) -> g.Tensor:
+def transposed(model: Model, source: g.Tensor, perm: tuple[int, ...]) -> g.Tensor:
+    """`source` with its axes in another order; no byte moves where only axes of one element change places."""
+    wide = [axis for axis in perm if source.shape[axis] != 1]
+    if wide == sorted(wide):
+        return alias(model, source, tuple(source.shape[axis] for axis in perm))
     name = f"{source.name}:{''.join(map(str, perm))}"
     if name not in model.tensors:
         shape = tuple(source.shape[axis] for axis in perm)

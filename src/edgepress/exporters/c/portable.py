@@ -6,7 +6,7 @@ import numpy as np
 
 from edgepress.errors import UserError
 from edgepress.exporters.c import graph as g
-from edgepress.exporters.c import portable_sequences
+from edgepress.exporters.c import portable_sequences, portable_sums
 from edgepress.exporters.c.calls import (
     Call,
     Constant,
@@ -261,6 +261,8 @@ _RULES: dict[type[g.Op], Callable[..., Layer]] = {
     g.Attention: portable_sequences.attention,
     g.Recurrent: portable_sequences.recurrent,
     g.Embedding: portable_sequences.embedding,
+    g.Contract: portable_sums.contract,
+    g.Divide: portable_sums.divide,
     g.Reshape: _reshape,
     g.Transpose: _transpose,
     g.Concat: _concat,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from edgepress.exporters.c import dsp, mve, portable, scalar, thumb2
+from edgepress.exporters.c import dsp, mve, portable, rvv, scalar, thumb2
 from edgepress.exporters.c import graph as g
 from edgepress.exporters.c.arithmetic import Rounding
 from edgepress.exporters.c.calls import Layer
@@ -10,6 +10,7 @@ from edgepress.exporters.c.calls import Layer
 _FASTER: dict[str, dict[type[g.Op], Callable[..., Layer | None]]] = {
     "scalar": {g.Conv: scalar.conv, g.Dense: scalar.dense},
     "narrow": {g.Conv: scalar.conv_narrow, g.Dense: scalar.dense},
+    "rvv": {g.Conv: rvv.conv, g.Dense: rvv.dense, g.Arithmetic: rvv.add},
     "thumb2": {g.Conv: thumb2.conv, g.Dense: scalar.dense},
     "mve": {g.Conv: mve.conv, g.Dense: mve.dense, g.Arithmetic: mve.add},
     "dsp": {g.Conv: dsp.conv, g.Dense: dsp.dense, g.Arithmetic: dsp.add},

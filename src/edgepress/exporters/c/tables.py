@@ -57,3 +57,9 @@ def lookup_table(function: str | Callable[[Reals], Reals], x: Tensor, y: Tensor)
     reals = (np.arange(-128, 128) - x.zero_point) * float(x.scale[0])
     codes = np.rint(apply(reals) / float(y.scale[0])) + y.zero_point
     return tuple(int(code) for code in np.clip(codes, -128, 127))
+
+
+def codes(reals: Reals, scale: float, zero: int) -> Reals:
+    """int8 values of real numbers, rounded half to even, saturated; what is no number becomes the zero point."""
+    whole = np.nan_to_num(np.rint(reals / scale), nan=0.0, posinf=1e6, neginf=-1e6) + zero
+    return np.clip(whole, -128, 127)

@@ -53,7 +53,7 @@ def bootable(
     folder: Path, manifest: dict[str, Any], core: Core, work: Path, vectors: int, *, flags: tuple[str, ...] = OPTIMISE
 ) -> Build:
     """An image that qemu boots: the artifact's own startup and linker script with our runner."""
-    chosen = toolchain.find(core, "gcc")
+    chosen = toolchain.find_bootable(core)
     (work / "runner_model.h").write_text(_runner_header(manifest, vectors))
     startup = next((folder / "example").glob("startup_*.c"))
     sources = [*(folder / name for name in manifest["sources"]), HERE / "runner.c", startup]
@@ -66,7 +66,7 @@ def bootable(
         script=folder / "example" / "link.ld",
         entry="reset",
         flags=(*flags, *includes),
-        libraries=("-lgcc",),
+        libraries=("-lgcc",) if chosen.name == "gcc" else (),
     )
     return Build(elf.read(out), out, chosen.version(), stack.bound(work, folder, f"{manifest['name']}_run"))
 

@@ -10,8 +10,9 @@ class Core:
     """One core.
 
     Attributes:
-        gcc: flags of arm-none-eabi-gcc or riscv64-unknown-elf-gcc. zig: flags of `zig cc`.
+        gcc: flags of arm-none-eabi-gcc or riscv64-unknown-elf-gcc, empty if it cannot. zig: flags of `zig cc`.
         unicorn: CPU model of unicorn, "" if it has none. machine: qemu-system board, "" if none.
+        cpu: qemu's CPU where it is not the board's own.
         flash, ram: base addresses on that board. cycles: `cycles.py` models this core's pipeline.
     """
 
@@ -24,6 +25,7 @@ class Core:
     ram: int = 0x20000000
     riscv: bool = False
     cycles: bool = False
+    cpu: str = ""
 
 
 def _arm(name: str, machine: str, zig_cpu: str, unicorn: str = "", flash: int = 0, ram: int = 0x20000000) -> Core:
@@ -31,6 +33,14 @@ def _arm(name: str, machine: str, zig_cpu: str, unicorn: str = "", flash: int = 
     gcc = (f"-mcpu={name}", "-mthumb", "-mfloat-abi=soft")
     zig = ("-target", "thumb-freestanding-eabi", f"-mcpu={zig_cpu}")
     return Core(name, gcc, zig, unicorn, machine, flash, ram, cycles=name == "cortex-m4")
+
+
+_FREESTANDING = ("-mabi=ilp32", "-ffreestanding", "-nostdlib")  # distributions ship this gcc without a C library
+
+
+def _riscv(name: str, extensions: str, gcc: tuple[str, ...], unicorn: str, cpu: str = "") -> Core:
+    zig = ("-target", "riscv32-freestanding", f"-mcpu=generic_rv32+{extensions}")
+    return Core(name, gcc, zig, unicorn, "virt", 0x80000000, 0x80800000, riscv=True, cpu=cpu)
 
 
 _CORES = (
@@ -48,16 +58,9 @@ _CORES = (
         "",
         "mps3-an547",
     ),
-    Core(
-        "rv32imc",
-        ("-march=rv32imc", "-mabi=ilp32"),
-        ("-target", "riscv32-freestanding", "-mcpu=generic_rv32+m+c"),
-        "RISCV32",
-        "virt",
-        0x80000000,
-        0x80800000,
-        riscv=True,
-    ),
+    _riscv("rv32imc", "m+c", ("-march=rv32imc", *_FREESTANDING), "RISCV32"),
+    # Intrinsics of vectors came with gcc 14, so clang it is; unicorn's RISC-V is older than vectors.
+    _riscv("rv32imcv", "m+c+zve32x", (), "", "rv32,v=true,vlen=128"),
 )
 CORES = {core.name: core for core in _CORES}
 

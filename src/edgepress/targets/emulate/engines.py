@@ -59,7 +59,7 @@ def qemu_why_not(core: Core) -> str:
     if missing:
         return f"{', '.join(missing)} not installed"
     try:
-        toolchain.find(core, "gcc")
+        toolchain.find_bootable(core)
     except MissingTool as error:
         return str(error.what)
     return ""
@@ -110,6 +110,7 @@ def run_qemu(job: Job, image: building.Build) -> Outcome:
     arguments += [f"start={symbols[job.manifest['name'] + '_run']}", *(f"layer={symbols[name]}" for name in functions)]
     command = [_qemu(job.core), "-M", job.core.machine, "-nographic", "-monitor", "none", "-serial", "none"]
     command += ["-bios", "none"] if job.core.riscv else []
+    command += ["-cpu", job.core.cpu] if job.core.cpu else []
     command += ["-semihosting-config", "enable=on,target=native", "-plugin", ",".join([str(plugin), *arguments])]
     _child([*command, "-kernel", str(image.path)], job.work, dict(os.environ))
     rows = [[int(word) for word in line.split()] for line in (job.work / "blocks.txt").read_text().splitlines()]

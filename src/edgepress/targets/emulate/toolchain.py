@@ -18,11 +18,12 @@ COMMON = ("-std=c99", "-ffunction-sections", "-fdata-sections", "-fomit-frame-po
 
 @dataclass(frozen=True)
 class Compiler:
-    """A compiler for one core. `name` is gcc or zig; `command` starts every call."""
+    """A compiler for one core. `name` is gcc or zig; `command` starts every call; `linking`: flags of the last one."""
 
     name: str
     command: tuple[str, ...]
     flags: tuple[str, ...]
+    linking: tuple[str, ...]
 
     def version(self) -> str:
         return run([*self.command, "--version"]).splitlines()[0]
@@ -43,15 +44,22 @@ def find(core: Core, prefer: str = "") -> Compiler:
     )
 
 
+def find_bootable(core: Core) -> Compiler:
+    """A compiler whose images qemu boots: gcc; clang where gcc has no flags for the core. Raises MissingTool."""
+    return find(core, "gcc" if core.gcc else "zig")
+
+
 def _gcc(core: Core) -> Compiler | None:
     program = "riscv64-unknown-elf-gcc" if core.riscv else "arm-none-eabi-gcc"
-    return Compiler("gcc", (program,), core.gcc) if shutil.which(program) else None
+    return Compiler("gcc", (program,), core.gcc, core.gcc) if core.gcc and shutil.which(program) else None
 
 
 def _zig(core: Core) -> Compiler | None:
     if find_spec("ziglang") is None:
         return None
-    return Compiler("zig", (sys.executable, "-m", "ziglang", "cc"), core.zig)
+    # Its own runtime library does not compile with vectors: objects have them, the link does without.
+    linking = tuple(flag.replace("+zve32x", "") for flag in core.zig)
+    return Compiler("zig", (sys.executable, "-m", "ziglang", "cc"), core.zig, linking)
 
 
 def run(command: Sequence[str], cwd: Path | None = None) -> str:
@@ -85,4 +93,4 @@ def link(
         run([*base, *COMMON, *WARNINGS, *usage, "-I", str(source.parent), "-c", str(source), "-o", str(target)])
         objects.append(str(target))
     placement = (f"-Wl,-T,{script}", f"-Wl,-e,{entry}", "-Wl,--gc-sections")
-    run([*base, *placement, *extra, *objects, *libraries, "-o", str(out)])
+    run([*compiler.command, *compiler.linking, *flags, *placement, *extra, *objects, *libraries, "-o", str(out)])

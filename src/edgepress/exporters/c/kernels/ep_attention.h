@@ -33,7 +33,7 @@ EP_INLINE void ep_attention_softmax(const ep_attention *p, int32_t seen, int32_t
     for (int32_t j = 0; j < seen; j++) {
         const int32_t diff = scores[j] - best;
         scores[j] = diff >= p->exp.diff_min ? ep_exp_scaled(&p->exp, diff) : 0;
-        total += (uint32_t)ep_shift_right(scores[j], 12);
+        total += ep_exp_part(scores[j]);
     }
     const ep_share share = ep_share_of(total, 15);
     for (int32_t j = 0; j < seen; j++) scores[j] = ep_shift_right(ep_high_product(share.scale, scores[j]), share.shift);

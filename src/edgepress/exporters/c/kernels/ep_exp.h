@@ -31,7 +31,7 @@ static __attribute__((noinline)) int32_t ep_exp_negative(int32_t a) {
     static const int32_t factors[7] = {1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242};
     const int32_t quarter = 1 << 24, modulo = (a & (quarter - 1)) - quarter;
     const uint32_t remainder = (uint32_t)(modulo - a);
-    int32_t result = ep_exp_quarter(ep_saturating_left(modulo, 5));
+    int32_t result = ep_exp_quarter(modulo * 32);
     if (a == 0) return INT32_MAX;
     for (uint32_t i = 0; i < 7; i++)
         if (remainder >> (24 + i) & 1u) result = ep_high_product(result, factors[i]);
@@ -40,7 +40,7 @@ static __attribute__((noinline)) int32_t ep_exp_negative(int32_t a) {
 
 /* 1 / (1 + a) in Q0.31 for a in [0, 1): Newton */
 EP_INLINE int32_t ep_reciprocal(int32_t a) {
-    const int32_t half = (int32_t)(((int64_t)a + INT32_MAX + 1) / 2);
+    const int32_t half = (int32_t)(((uint32_t)a + (1u << 31)) >> 1);
     int32_t x = 1515870810 + ep_high_product(half, -1010580540);
     for (int32_t i = 0; i < 3; i++) {
         const int32_t residue = (1 << 29) - ep_high_product(half, x);
@@ -53,6 +53,9 @@ EP_INLINE int32_t ep_reciprocal(int32_t a) {
 EP_INLINE int32_t ep_exp_scaled(const ep_exp *p, int32_t diff) {
     return ep_exp_negative(ep_high_product(diff * ((int32_t)1 << p->left_shift), p->multiplier));
 }
+
+/* An exp as a part of their sum in Q12.19. */
+EP_INLINE uint32_t ep_exp_part(int32_t exp) { return ((uint32_t)exp + (1u << 11)) >> 12; }
 
 /* What turns exps into shares with `bits` fractional bits; total: their sum in Q12.19. */
 EP_INLINE ep_share ep_share_of(uint32_t total, int32_t bits) {

@@ -14,7 +14,7 @@ EP_INLINE void ep_softmax_row(const ep_softmax *p, const int8_t *in, int8_t *out
     uint32_t total = 0;
     for (int32_t i = 0; i < p->length; i++) best = in[i] > best ? in[i] : best;
     for (int32_t i = 0; i < p->length; i++)
-        if (in[i] - best >= p->exp.diff_min) total += (uint32_t)ep_shift_right(ep_exp_scaled(&p->exp, in[i] - best), 12);
+        if (in[i] - best >= p->exp.diff_min) total += ep_exp_part(ep_exp_scaled(&p->exp, in[i] - best));
     const ep_share share = ep_share_of(total, 8);
     for (int32_t i = 0; i < p->length; i++) {
         int32_t y = -128;

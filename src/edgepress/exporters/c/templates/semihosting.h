@@ -9,7 +9,7 @@ static inline intptr_t semihosting_call(intptr_t number, const void *argument) {
 #ifdef __riscv
     register intptr_t a0 __asm__("a0") = number;
     register const void *a1 __asm__("a1") = argument;
-    __asm__ volatile(".option push\n.option norvc\n.balign 16\nslli x0, x0, 0x1f\nebreak\nsrai x0, x0, 7\n.option pop"
+    __asm__ volatile(".option push\n.balign 16\n.option norvc\nslli x0, x0, 0x1f\nebreak\nsrai x0, x0, 7\n.option pop"
                      : "+r"(a0) : "r"(a1) : "memory");
     return a0;
 #else

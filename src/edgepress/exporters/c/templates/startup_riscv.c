@@ -13,5 +13,8 @@ __attribute__((noreturn, used)) void start_c(void) {
 }
 
 __attribute__((naked, section(".vectors"), used)) void reset(void) {
+#ifdef __riscv_vector
+    __asm__ volatile("li t0, 0x200\n\tcsrs mstatus, t0"); /* vectors on */
+#endif
     __asm__ volatile("la sp, image_stack_top\n\tj start_c");
 }
