@@ -26,10 +26,12 @@ def learned_quantize(
     """`value` rounded to the grid (integer - zero_point) * scale with integers low..high.
 
     Args:
-        scale, zero_point: float, one per index of `axis`, or one element where `axis` is `PER_TENSOR`.
-        damping: factor of the scale's gradient (LSQ, Esser et al. 2020, section 2.2).
+        scale, zero_point: float, one per index of `axis`, or one element where `axis` is `PER_TENSOR`. Zero points are
+            rounded to integers low..high here.
+        damping: factor of the gradients of both (LSQ, Esser et al. 2020, section 2.2).
 
-    The gradient reaches `value` where it is not clipped, and `scale` as in LSQ eq. 3.
+    The gradient reaches `value` where it is not clipped, `scale` as in LSQ eq. 3, `zero_point` where values are clipped
+    (LSQ+, Bhalgat et al. 2020, eq. 6).
     """
     if axis == PER_TENSOR:
         fake = aten._fake_quantize_learnable_per_tensor_affine(value, scale, zero_point, low, high, damping)
@@ -55,7 +57,7 @@ def _gradients(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
         grads = aten._fake_quantize_learnable_per_tensor_affine_backward(*tensors, low, high, damping)
     else:
         grads = aten._fake_quantize_learnable_per_channel_affine_backward(*tensors, axis, low, high, damping)
-    return (grads[0], grads[1], None, None, None, None, None)
+    return (*grads, None, None, None, None)
 
 
 learned_quantize.register_autograd(_gradients, setup_context=_remember)
