@@ -76,21 +76,27 @@ def rounded(case: Case, teacher: Program, bits: int) -> Program:
     return quantize(teacher, options, load_capability(CAPABILITY), batches).program
 
 
-def trained(case: Case, teacher: Program, start: Program, optimizer: str, epochs: int, seed: int) -> Program:
+def trained(case: Case, teacher: Program, start: Program, given: argparse.Namespace, seed: int) -> Program:
     """The quantized network after some epochs."""
-    options = TrainOptions(epochs=epochs, batch_size=64, optimizer=optimizer, lr=RATES[optimizer], seed=seed,
+    options = TrainOptions(epochs=given.epochs, batch_size=64, optimizer=given.optimizer, lr=rate_of(given), seed=seed,
                            channels_last=True, augment=("flip", "shift"), keep="last")  # fmt: skip
-    form = trainable(start, load_capability(CAPABILITY), relative=optimizer != "sgd")
+    form = trainable(start, load_capability(CAPABILITY), relative=given.optimizer != "sgd")
     objective = Objective(KD, TASK.loss, student=form.program, teacher=teacher, seed=seed)
     result = fit(form.program, case.data("train", range(4000)), objective=objective, options=options, task=TASK,
                  teacher=teacher, paces={**form.paces, **case.paces}, constraint=form.keep)  # fmt: skip
     return finished(result.program)
 
 
+def rate_of(given: argparse.Namespace) -> float:
+    """The learning rate."""
+    return given.lr or RATES[given.optimizer]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=CASES, default="resnet20")
     parser.add_argument("--optimizer", choices=RATES, default="adamw")
+    parser.add_argument("--lr", type=float, help="learning rate; by optimizer unless given")
     parser.add_argument("--bits", type=int, nargs="+", default=list(WIDTHS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=2)
@@ -100,7 +106,9 @@ def main() -> None:
     case = CASES[given.network]
     teacher, test = case.program(), case.data("test", range(1000))
     record = json.loads(given.out.read_text()) if given.out.exists() else {}
-    found = record.setdefault(f"{given.network}, {given.optimizer}, {given.epochs} epochs", {"trained": {}})
+    found = record.setdefault(
+        f"{given.network}, {given.optimizer} {rate_of(given):g}, {given.epochs} epochs", {"trained": {}}
+    )
     found |= {"float": accuracy(teacher, test), "environment": describe().model_dump()}
     starts = {bits: rounded(case, teacher, bits) for bits in given.bits}
     found["rounded"] = {str(bits): accuracy(start, test) for bits, start in starts.items()}
@@ -108,7 +116,7 @@ def main() -> None:
     for seed, bits in itertools.product(range(given.seeds), given.bits):
         runs = found["trained"].setdefault(str(bits), {})
         if str(seed) not in runs and time.perf_counter() < deadline:
-            after = trained(case, teacher, starts[bits], given.optimizer, given.epochs, seed)
+            after = trained(case, teacher, starts[bits], given, seed)
             runs[str(seed)] = accuracy(after, test)
             print(bits, seed, runs[str(seed)], flush=True)
             given.out.write_text(json.dumps(record, indent=1) + "\n")
