@@ -98,6 +98,11 @@ def compare(name: str, tools: Sequence[str], folder: Path, repeats: int) -> Row:
             "calibration_samples": len(case.calibrate()), "repeats": repeats, "tools": rows}  # fmt: skip
 
 
+def added(rows: dict[str, Row], tools: Sequence[str]) -> dict[str, Row]:
+    """Rows of a later run, without the tool the others are tested against; each with the float time of that run."""
+    return {tool: rows[tool] | {"float_latency_ms": rows["float"]["latency_ms"]} for tool in tools[1:]}
+
+
 def table(result: Row) -> str:
     lines = [f"| {result['case']} | seconds | extra MB | accuracy | lost | p | bytes | ms |", "|---" * 8 + "|"]
     for tool, row in result["tools"].items():
@@ -131,7 +136,7 @@ def main() -> None:
             found = compare(name, tools, Path(folder), asked.repeats)
             print(table(found), flush=True)
             if before is not None and asked.keep:
-                found["tools"] = before["tools"] | {k: v for k, v in found["tools"].items() if k != "float"}
+                found["tools"] = before["tools"] | added(found["tools"], tools)
             results = [*(r for r in results if r["case"] != name), found]
             asked.out.write_text(json.dumps({"environment": environment, "results": results}, indent=1) + "\n")
 
