@@ -29,7 +29,7 @@ from edgepress.measure.stats.gains import gain_of_answers
 
 Row = dict[str, Any]
 TOOLS = ("edgepress minmax", "onnxruntime minmax", "nncf performance")
-OBSERVERS = ("edgepress mse", "edgepress entropy", "edgepress percentile", "onnxruntime entropy",
+OBSERVERS = ("edgepress mse", "edgepress entropy", "edgepress percentile", "edgepress auto", "onnxruntime entropy",
              "onnxruntime percentile")  # fmt: skip
 
 
@@ -98,6 +98,11 @@ def compare(name: str, tools: Sequence[str], folder: Path, repeats: int) -> Row:
             "calibration_samples": len(case.calibrate()), "repeats": repeats, "tools": rows}  # fmt: skip
 
 
+def added(rows: dict[str, Row], tools: Sequence[str]) -> dict[str, Row]:
+    """Rows of a later run, without the tool the others are tested against; each with the float time of that run."""
+    return {tool: rows[tool] | {"float_latency_ms": rows["float"]["latency_ms"]} for tool in tools[1:]}
+
+
 def table(result: Row) -> str:
     lines = [f"| {result['case']} | seconds | extra MB | accuracy | lost | p | bytes | ms |", "|---" * 8 + "|"]
     for tool, row in result["tools"].items():
@@ -115,6 +120,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--tools", nargs="+", default=TOOLS, help="the first is the one the others are tested against")
     parser.add_argument("--observers", action="store_true", help="also ranges by other rules than the extremes")
+    parser.add_argument("--keep", action="store_true", help="rows of other tools stay as they were measured before")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("against_peers.json"))
     asked = parser.parse_args()
@@ -126,9 +132,12 @@ def main() -> None:
     results = json.loads(asked.out.read_text())["results"] if asked.out.exists() else []
     with tempfile.TemporaryDirectory() as folder:
         for name in asked.cases:
-            results = [r for r in results if r["case"] != name]
-            results.append(compare(name, tools, Path(folder), asked.repeats))
-            print(table(results[-1]), flush=True)
+            before = next((r for r in results if r["case"] == name), None)
+            found = compare(name, tools, Path(folder), asked.repeats)
+            print(table(found), flush=True)
+            if before is not None and asked.keep:
+                found["tools"] = before["tools"] | added(found["tools"], tools)
+            results = [*(r for r in results if r["case"] != name), found]
             asked.out.write_text(json.dumps({"environment": environment, "results": results}, indent=1) + "\n")
 
 

@@ -93,7 +93,8 @@ def main() -> None:
     parser.add_argument("--bits", type=float, nargs="+", default=[3.0, 2.5])
     parser.add_argument("--out", type=Path, default=Path("mixed.json"))
     arguments = parser.parse_args()
-    rows = []
+    known = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
+    rows = [row for row in known if row["network"] not in arguments.networks]
     for name in arguments.networks:
         make, data = NETWORKS[name]
         program = make()

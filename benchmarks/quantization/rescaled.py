@@ -4,6 +4,7 @@ EDGEPRESS_DATA=... python benchmarks/quantization/rescaled.py
 """
 
 import argparse
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +63,18 @@ def scores_of(program: Program, inputs: torch.Tensor) -> torch.Tensor:
     return torch.cat([first_output(program(batch)) for (batch,) in batches(inputs, size)])
 
 
+def every_way() -> list[tuple[str, QuantOptions]]:
+    """Ranges, equalization, bias correction and rounding, in all combinations."""
+    found = []
+    for observer, equal, corrected, rounding in itertools.product(
+        ("minmax", "percentile", "mse"), (False, True), (False, True), ("nearest", "output")
+    ):
+        words = [observer, "equalized" * equal, "biases corrected" * corrected, "by output" * (rounding == "output")]
+        options = QuantOptions(observer=observer, equalize=equal, correct_biases=corrected, rounding=rounding)  # type: ignore[arg-type]
+        found.append((", ".join(filter(None, words)), options))
+    return found
+
+
 CASES: dict[str, tuple[Callable[[], Any], bool, list[tuple[str, QuantOptions]]]] = {
     "keyword spotter, one scale per weight": (
         keywords,
@@ -77,6 +90,7 @@ CASES: dict[str, tuple[Callable[[], Any], bool, list[tuple[str, QuantOptions]]]]
              QuantOptions(weight_bits=6, equalize=True, correct_biases=True, **ROUNDING)),
         ],
     ),
+    "keyword spotter, a scale per channel": (keywords, False, every_way()),
     "vision transformer": (
         transformer,
         False,
@@ -101,7 +115,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--out", type=Path, default=Path("rescaled.json"))
-    arguments, rows = parser.parse_args(), list[dict[str, Any]]()
+    arguments = parser.parse_args()
+    known = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
+    rows: list[dict[str, Any]] = [row for row in known if row["case"] not in arguments.cases]
     for case in arguments.cases:
         make, one_scale, ways = CASES[case]
         program, calibration, inputs, labels = make()

@@ -64,3 +64,13 @@ def test_a_run_without_quantization_has_nothing_to_diagnose(project: Path, tmp_p
     run(project, out, "measure.latency=null")
     with pytest.raises(UserError, match="has no quantized program"):
         diagnose_run(out, 8, with_repairs=False, reporter=Silent())
+
+
+def test_ranges_that_were_weighed_are_explained(project: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    outcome, _ = run(project, out, STEP + "observer=auto", "measure.latency=null")
+    (plan,) = out.glob("steps/*-quantize-*/plan.txt")
+    assert "\n  ranges by " in plan.read_text()
+    assert outcome.evidence is not None
+    step = next(s for s in outcome.evidence.steps if s.kind == "quantize")
+    assert "; ranges by " in step.summary and str(step.facts["ranges"]) in plan.read_text()

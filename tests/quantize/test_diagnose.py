@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from edgepress.ir import Program, capture
 from edgepress.quantize.diagnose import NOISELESS_DB, diagnose, sqnr
@@ -82,6 +83,34 @@ def test_repairs_are_measured_and_cheapest_first(residual: Program, images: torc
     before = quantize(residual, options, x86, [(images,)])
     reference = residual(images)
     assert sqnr(reference, gained.program(images)) > sqnr(reference, before.program(images)) + 0.9
+
+
+class Uneven(nn.Module):
+    """Channels whose ranges differ a hundredfold, through a depthwise layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.depthwise = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3, groups=16)
+        self.last = nn.Conv2d(16, 8, 1)
+        with torch.no_grad():
+            self.first.weight *= torch.logspace(-1.3, 0.7, 16).view(-1, 1, 1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.depthwise(torch.relu(self.first(x))))).mean((2, 3))
+
+
+def test_repairs_that_need_each_other_are_found_together(images: torch.Tensor, x86: Capability) -> None:
+    one_scale = x86.weight.model_copy(update={"granularity": "tensor"})
+    target, program = x86.model_copy(update={"weight": one_scale}), capture(Uneven(), [torch.randn(2, 3, 8, 8)])
+    options = QuantOptions(weight_bits=5, rounding="nearest")
+    found = {repair.setting: repair for repair in repairs(program, options, target, [(images,)])}
+    both = found["equalize: true, correct_biases: true"]
+    assert both.options == QuantOptions(weight_bits=5, rounding="nearest", equalize=True, correct_biases=True)
+    alone = [found[part].gain_db for part in ("equalize: true", "correct_biases: true") if part in found]
+    assert both.gain_db >= max(alone, default=0.0) + 1 and both.price == 1
+    before, after = (quantize(program, o, target, [(images,)]).program(images) for o in (options, both.options))
+    assert sqnr(program(images), after) - sqnr(program(images), before) == pytest.approx(both.gain_db, abs=0.1)
 
 
 def test_saturation_needs_large_neighbours(residual: Program, images: torch.Tensor, x86: Capability) -> None:

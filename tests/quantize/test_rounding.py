@@ -6,6 +6,7 @@ from edgepress.ir import Program, capture
 from edgepress.ir.quant_plan import Grid
 from edgepress.quantize import gptq
 from edgepress.quantize.calibrate import calibrate
+from edgepress.quantize.diagnose import sqnr
 from edgepress.quantize.moments import as_matrices, from_matrices, moments
 from edgepress.quantize.options import QuantOptions
 from edgepress.quantize.place import place
@@ -171,3 +172,16 @@ def test_a_layer_of_zeros_survives(residual: Program, images: torch.Tensor, x86:
     result = quantize(empty, QuantOptions(weight_bits=4), x86, [(images,)])
     assert torch.isfinite(result.program(images)).all()
     assert weight_scales(torch.zeros(3, 4), 0, S3).tolist() == [1.0] * 3
+
+
+def test_inputs_that_never_change_survive(x86: Capability) -> None:
+    """Channels of a depthwise layer that see nothing but the bias before them."""
+    torch.manual_seed(0)
+    first, depthwise = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3, groups=16)
+    with torch.no_grad():
+        first.weight[:8] *= 1e-7
+        first.bias.uniform_(0.5, 1.5)
+    net = nn.Sequential(first, nn.ReLU(), depthwise, nn.ReLU(), nn.Conv2d(16, 4, 1))
+    program, x = capture(net, [torch.randn(2, 3, 8, 8)]), torch.randn(64, 3, 8, 8)
+    result = quantize(program, QuantOptions(rounding="output"), x86, [(x,)])
+    assert sqnr(program(x), result.program(x)) > 25

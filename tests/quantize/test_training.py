@@ -1,16 +1,22 @@
 """The trainable form of a quantized program: paces, what the target prescribes, and the way back."""
 
+from collections.abc import Callable, Mapping
+
 import pytest
 import torch
 from torch import nn
 
+from edgepress.data import Dataset
+from edgepress.distill import Objective, Term
 from edgepress.errors import UserError
 from edgepress.ir import Program, capture
-from edgepress.passes.learn_scales import plan_of, scale_name
+from edgepress.passes.learn_scales import has_offset, offset_name, plan_of, scale_name
 from edgepress.quantize.options import QuantOptions
 from edgepress.quantize.post_training import quantize
 from edgepress.quantize.training import finished, is_quantized, trainable
 from edgepress.targets.capability import Capability, load_capability
+from edgepress.train import TrainOptions, fit
+from edgepress.train.tasks import get
 
 
 class Gated(nn.Module):
@@ -29,11 +35,42 @@ def test_paces_are_the_sizes_of_the_scales(residual: Program, images: torch.Tens
     form = trainable(quantized, x86, relative=True)
     state, plan = form.program.state(), plan_of(quantized)
     assert is_quantized(quantized) and not is_quantized(residual)
-    assert form.paces.keys() == {scale_name(o) for o in (*plan.groups(), *(w.tensor for w in plan.weights))}
-    for name, pace in form.paces.items():
-        assert pace == pytest.approx(float(state[name].detach().mean()))
-    assert set(trainable(quantized, x86, relative=False).paces.values()) == {1.0}
+    scales = {scale_name(o) for o in (*plan.groups(), *(w.tensor for w in plan.weights))}
+    offsets = {offset_name(p.group) for p in plan.activations if has_offset(p)}
+    assert form.paces.keys() == form.limits.keys() == scales | offsets
+    for name in scales:
+        assert form.paces[name] == pytest.approx(float(state[name].detach().mean()))
+    assert {form.paces[name] for name in offsets} == {255}
+    gentle = trainable(quantized, x86, relative=False).paces
+    assert all(gentle[scale_name(w.tensor)] == form.paces[scale_name(w.tensor)] for w in plan.weights)
+    assert all(gentle[scale_name(g)] == pytest.approx(form.paces[scale_name(g)] ** 2) for g in plan.groups())
     assert plan_of(finished(form.program)) == plan
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lion"])
+def test_scales_survive_rates_that_are_far_too_high(
+    residual: Program, images: torch.Tensor, x86: Capability, optimizer: str
+) -> None:
+    quantized = quantize(residual, QuantOptions(weight_bits=4), x86, [(images,)]).program
+    form = trainable(quantized, x86, relative=optimizer != "sgd")
+    task = get("classification")
+    labels = torch.randint(0, 4, (64,), generator=torch.Generator().manual_seed(2))
+
+    def trained(constraint: Callable[[Mapping[str, torch.Tensor]], None] | None) -> Program:
+        options = TrainOptions(epochs=4, batch_size=16, lr=0.5, optimizer=optimizer, schedule="constant", warmup=0)
+        objective = Objective([Term("task")], task.loss)
+        paces = dict.fromkeys(form.paces, 1.0)  # LSQ's own
+        result = fit(form.program, Dataset((images,), labels), objective=objective, options=options, task=task,
+                     paces=paces, constraint=constraint)  # fmt: skip
+        return result.program
+
+    lost, kept = trained(None).state(), trained(form.keep)
+    scales = [name for name in form.limits if name.endswith("_scale")]
+    assert any((lost[name] <= 0).any() for name in scales)
+    for name, (low, high) in form.limits.items():
+        assert ((kept.state()[name] >= low) & (kept.state()[name] <= high)).all(), name
+    plan = plan_of(finished(kept))
+    assert all(scale > 0 for weight in plan.weights for scale in weight.scales)
 
 
 def test_prescribed_scales_do_not_move() -> None:

@@ -104,6 +104,7 @@ class QuantPlan(PlanRecord):
     Attributes:
         target: capability table it was placed for.
         quantized: nodes that compute on integers once a runtime has fused the graph.
+        ranges: how the ranges of activations were chosen, where that was weighed.
     """
 
     target: str
@@ -112,6 +113,7 @@ class QuantPlan(PlanRecord):
     biases: tuple[BiasPoint, ...] = ()
     quantized: tuple[str, ...] = ()
     float_nodes: tuple[FloatNode, ...] = ()
+    ranges: str = ""
 
     def activation(self, node: str) -> ActivationPoint | None:
         """The point on the output of `node`, or `None`."""
@@ -131,6 +133,7 @@ class QuantPlan(PlanRecord):
     def to_text(self) -> str:
         """One line per decision, for people and diffs."""
         lines = [f"quantization for {self.target}: {len(self.quantized)} nodes on integers"]
+        lines += [f"  ranges by {self.ranges}"] if self.ranges else []
         lines += [f"  activation {_activation_text(p)}" for p in self.activations]
         lines += [f"  weight {_weight_text(p)}" for p in self.weights]
         lines += [f"  bias {p.tensor}: int32, scale of {p.node}'s accumulator" for p in self.biases]

@@ -1,7 +1,9 @@
 """Make the scales of a quantized program trainable, and take the trained scales back into its plan.
 
 LSQ (Esser et al. 2020): quantize-dequantize becomes one node whose gradient reaches the weight (straight through where
-the value is not clipped) and the scale (eq. 3), the latter damped by 1 / sqrt(values x largest integer).
+the value is not clipped) and the scale (eq. 3), the latter damped by 1 / sqrt(values x largest integer). LSQ+ (Bhalgat
+et al. 2020, eq. 4): so do the zero points of activations with values on both sides of zero. They are rounded whenever
+they are used: the integer that is trained with is the one that ships.
 """
 
 import math
@@ -22,11 +24,14 @@ PREFIX = "learned"
 SMALLEST = 1e-12  # a scale that training drove to zero or beyond
 
 
-def learn_scales(program: Program) -> PassResult:
+def learn_scales(program: Program, *, offsets: bool = True) -> PassResult:
     """A quantized program in the form that is trained: every scale of a weight or activation is a parameter.
 
-    Parameters are called `learned.<group or weight>_scale`. Biases train in float; their int32 grid follows from the
-    scales in the end. See `fix_scales` for the way back.
+    Parameters are called `learned.<group or weight>_scale` and `learned.<group>_offset`. Biases train in float; their
+    int32 grid follows from the scales in the end. See `fix_scales` for the way back.
+
+    Args:
+        offsets: whether zero points are parameters as well, where `has_offset`.
 
     Raises:
         UserError: the program carries no calibrated plan.
@@ -39,9 +44,11 @@ def learn_scales(program: Program) -> PassResult:
                         expected="integers with a scale per channel or tensor",
                         fix="quantize for an integer target, without weight_block")  # fmt: skip
     editor = Editor(strip_quantization(program).program)
-    scales: dict[str, tuple[Node, Node]] = {}
+    grids: dict[str, tuple[Node, Node]] = {}
     for point in plan.activations:
-        _learn_activation(editor, point, scales)
+        if point.group not in grids:
+            grids[point.group] = _learned_grid(editor, point, offset=offsets and has_offset(point))
+        _learn_activation(editor, point, grids[point.group])
     for weight in plan.weights:
         _learn_weight(editor, program, weight)
     changed = bool(plan.activations or plan.weights)
@@ -90,15 +97,18 @@ def follow_biases(plan: QuantPlan) -> QuantPlan:
     return plan.model_copy(update={"biases": tuple(biases)})
 
 
-def _learn_activation(editor: Editor, point: ActivationPoint, scales: dict[str, tuple[Node, Node]]) -> None:
+def _learned_grid(editor: Editor, point: ActivationPoint, *, offset: bool) -> tuple[Node, Node]:
+    """Scale and zero point of a group of activations."""
+    scale = editor.add_tensor(scale_name(point.group), torch.tensor([point.scale]), parameter=True)
+    name = offset_name(point.group) if offset else f"{scale_name(point.group)}_zero"
+    return scale, editor.add_tensor(name, torch.tensor([float(point.zero_point)]), parameter=offset)
+
+
+def _learn_activation(editor: Editor, point: ActivationPoint, grid: tuple[Node, Node]) -> None:
     value = editor.node(point.node)
     users = [editor.node(name) for name in point.readers] or list(value.users)
-    if point.group not in scales:
-        scale = editor.add_tensor(scale_name(point.group), torch.tensor([point.scale]), parameter=True)
-        zero = editor.add_tensor(f"{scale_name(point.group)}_zero", torch.tensor([float(point.zero_point)]))
-        scales[point.group] = scale, zero
     damping = 1 / math.sqrt(_features(value) * max(point.grid.high, 1))
-    arguments = (value, *scales[point.group], PER_TENSOR, point.grid.low, point.grid.high, damping)
+    arguments = (value, *grid, PER_TENSOR, point.grid.low, point.grid.high, damping)
     after = [n for n in editor.graph.nodes if n.op == "placeholder"][-1] if value.op == "placeholder" else value
     fake = editor.call(LEARNED, arguments, after=after, name=f"{value.name}_fq")
     for user in users:
@@ -126,7 +136,11 @@ def _features(value: Node) -> int:
 
 def _fixed_activation(point: ActivationPoint, state: dict[str, torch.Tensor]) -> ActivationPoint:
     (scale,) = _numbers(state[scale_name(point.group)])
-    return point.model_copy(update={"scale": scale})
+    offset = state.get(offset_name(point.group))
+    if offset is None:
+        return point.model_copy(update={"scale": scale})
+    zero = int(offset.detach().round().clamp(point.grid.low, point.grid.high))
+    return point.model_copy(update={"scale": scale, "zero_point": zero})
 
 
 def _numbers(scales: torch.Tensor) -> tuple[float, ...]:
@@ -136,3 +150,16 @@ def _numbers(scales: torch.Tensor) -> tuple[float, ...]:
 def scale_name(what: str) -> str:
     """Name of the parameter that is the scale of a weight or of a group of activations."""
     return f"{PREFIX}.{what.replace('.', '_')}_scale"
+
+
+def offset_name(group: str) -> str:
+    """Name of the parameter that is the zero point of a group of activations, in steps, where that is learned."""
+    return f"{PREFIX}.{group.replace('.', '_')}_offset"
+
+
+def has_offset(point: ActivationPoint) -> bool:
+    """Whether the zero point can be learned: values on both sides of zero, on a grid that need not be symmetric.
+
+    A grid that begins at zero stays so: kernels take its end for the ReLU.
+    """
+    return not point.grid.symmetric and point.grid.low < point.zero_point < point.grid.high

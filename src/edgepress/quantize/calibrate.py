@@ -1,6 +1,7 @@
 """Fill the scales of a plan: activations from batches, weights and biases from the program itself."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -9,13 +10,16 @@ from edgepress.errors import UserError
 from edgepress.ir.program import Program, Refusal
 from edgepress.ir.quant_plan import ActivationPoint, BiasPoint, QuantPlan, WeightPoint
 from edgepress.quantize import operands
-from edgepress.quantize.observers import OBSERVERS, Extremes, NotFinite
+from edgepress.quantize.choose_ranges import JUDGES, choose_rule
+from edgepress.quantize.observers import CLIPS, OBSERVERS, Extremes, Histogram, NotFinite, extremes
 from edgepress.quantize.qparams import affine, channel_view, point_scales
 from edgepress.quantize.watch import Watched
 
 Batch = Sequence[torch.Tensor]
 # Biases stay below this many steps of the accumulator, half of what int32 holds: the other half is for the sum.
 BIAS_STEPS = 2**30
+AUTO = "auto"
+RULES = ("minmax", "percentile", "mse")
 
 
 def calibrate(
@@ -31,22 +35,65 @@ def calibrate(
 
     Args:
         program: the program the plan was placed for. batches: tuples of input tensors; read once, one at a time.
-        observer: a key of `observers.OBSERVERS`.
+        observer: a key of `observers.OBSERVERS`; with `auto` the rule that leaves least noise at the outputs of the
+            first samples (see `choose_ranges`).
         told: takes up the activations whose range is so wide that most values fall on one integer.
 
     Raises:
         UserError: no batches, or infinities or NaNs in the weights or in what the network computes.
     """
     check_weights(program, plan)
-    ranges = observe(program, plan, batches, observer)
+    stream, first = iter(batches), list[Batch]()
+    if observer == AUTO:
+        stream = _keeping(stream, first, JUDGES)
+    ranges = observe(program, plan, stream, observer)
+    if observer == AUTO and first and ranges:
+        plan, ranges = _least_noise(program, plan, ranges, first, power_of_two)
+    plan = _with_scales(program, plan, ranges, power_of_two)
+    if told is not None:
+        told += (_too_wide(point, ranges[point.group]) for point in plan.activations if _is_wide(point, ranges))
+    return plan
+
+
+def _with_scales(program: Program, plan: QuantPlan, ranges: Mapping[str, Extremes], power_of_two: bool) -> QuantPlan:
+    """The plan with every scale that follows from these ranges."""
     fixed = {point.group: point for point in plan.activations if point.scale is not None}
     activations = tuple(
         _with_scale(point, ranges.get(point.group), fixed.get(point.group), power_of_two) for point in plan.activations
     )
-    plan = plan.model_copy(update={"activations": activations})
-    if told is not None:
-        told += (_too_wide(point, ranges[point.group]) for point in activations if _is_wide(point, ranges))
-    return scale_weights(program, plan)
+    return scale_weights(program, plan.model_copy(update={"activations": activations}))
+
+
+def _keeping(batches: Iterator[Batch], kept: list[Batch], samples: int) -> Iterator[Batch]:
+    """The same batches; those that hold the first `samples` samples are remembered."""
+    count = 0
+    for batch in batches:
+        if count < samples:
+            kept.append(batch)
+            count += len(batch[0])
+        yield batch
+
+
+def _least_noise(
+    program: Program, plan: QuantPlan, ranges: Mapping[str, Extremes], batches: Sequence[Batch], power_of_two: bool
+) -> tuple[QuantPlan, dict[str, Extremes]]:
+    """The plan with the reason, and the ranges by the rule that leaves least noise at the outputs."""
+    by_rule = {rule: {group: _cut(seen, rule) for group, seen in ranges.items()} for rule in RULES}
+    plans = {rule: _with_scales(program, plan, found, power_of_two) for rule, found in by_rule.items()}
+    choice = choose_rule(program, plans, _few(program, batches))
+    return plan.model_copy(update={"ranges": f"{choice.rule}: {choice.why}"}), by_rule[choice.rule]
+
+
+def _cut(seen: Extremes, rule: str) -> Extremes:
+    assert isinstance(seen, Histogram)
+    return replace(seen, clip=CLIPS.get(rule, extremes))
+
+
+def _few(program: Program, batches: Sequence[Batch]) -> list[Batch]:
+    """`JUDGES` samples, or whole batches where the network takes no others."""
+    if not program.dynamic_batch():
+        return [*batches]
+    return [tuple(t[:JUDGES] for t in batches[0])] if len(batches[0][0]) >= JUDGES else [*batches]
 
 
 def _is_wide(point: ActivationPoint, ranges: Mapping[str, Extremes]) -> bool:

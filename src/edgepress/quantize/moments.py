@@ -19,6 +19,7 @@ from edgepress.quantize.operands import PRODUCTS
 
 PATCHES = 64  # positions per image that are looked at; neighbours overlap and say much the same
 CHUNK = 64  # images unfolded at a time
+CONSTANT = 1e-5  # share of the energy that must change for a group's inputs to say anything
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ def centred(m: Moments) -> Moments:
     """The moments about the means, for layers whose bias takes up the means."""
     second = m.second - m.mean[:, :, None] * m.mean[:, None, :]
     cross = m.cross - m.reference_mean[:, :, None] * m.mean[:, None, :]
+    # Where a group's inputs never change, what is left is the rounding error of float32, with eigenvalues below zero.
+    floor = CONSTANT * m.second.diagonal(dim1=1, dim2=2).mean(1)
+    constant = second.diagonal(dim1=1, dim2=2).mean(1) <= floor
+    nothing = floor[:, None, None] * torch.eye(second.shape[1], dtype=second.dtype)
+    second, cross = (torch.where(constant[:, None, None], nothing, moment) for moment in (second, cross))
     return Moments(second, cross, m.mean, m.reference_mean, m.count)
 
 

@@ -7,6 +7,7 @@ bins per tensor whose range doubles (pairs of bins merge) when a value falls out
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -227,11 +228,21 @@ def _divergence(counts: Array, first: int, last: int, levels: int) -> float:
     return float((p[here] * np.log(p[here] / np.maximum(q[here], 1e-12))).sum())
 
 
+def extremes(histogram: Histogram, grid: Grid) -> tuple[float, float]:
+    """Nothing is cut."""
+    return histogram.low, histogram.high
+
+
+CLIPS: Mapping[str, Callable[[Histogram, Grid], tuple[float, float]]] = {
+    "percentile": percentile(0.99995),
+    "mse": least_squares,
+    "entropy": entropy,
+}
+"""Ways to choose a range from a histogram."""
 OBSERVERS: Mapping[str, Callable[[], Extremes]] = {
     "minmax": Extremes,
     "moving_average": MovingAverage,
-    "percentile": lambda: Histogram(clip=percentile(0.99995)),
-    "mse": lambda: Histogram(clip=least_squares),
-    "entropy": lambda: Histogram(clip=entropy),
+    "auto": Histogram,
+    **{name: partial(Histogram, clip=clip) for name, clip in CLIPS.items()},
 }
 """Observers by the name recipes use."""

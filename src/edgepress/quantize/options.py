@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Cost = Literal["bytes", "bit_ops"]
-Observer = Literal["minmax", "moving_average", "percentile", "mse", "entropy"]
+Observer = Literal["auto", "minmax", "moving_average", "percentile", "mse", "entropy"]
 
 
 @dataclass(frozen=True)

@@ -139,4 +139,5 @@ def facts(plan: QuantPlan) -> dict[str, float | int | str]:
         "weights_quantized": len(plan.weights),
         "activations_quantized": len(plan.activations),
         "target": plan.target,
+        **({"ranges": plan.ranges} if plan.ranges else {}),
     }

@@ -41,7 +41,7 @@ class Tuning:
 def reconstruct(quantized: Program, reference: Program, batches: Iterable[Batch], tuning: Tuning) -> Program:
     """A program with the integers of `quantized` tuned towards `reference`, the float program it was placed for."""
     inputs = gather(batches, tuning.samples)
-    student = learn_scales(quantized).program
+    student = learn_scales(quantized, offsets=False).program
     taps = _taps(student)
     goals = _goals(reference, taps, inputs)
     weights = [1.0 / g.square().mean().clamp_min(1e-12) for g in goals]

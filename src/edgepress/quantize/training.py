@@ -7,11 +7,18 @@ integers come out of the exported model.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+
 from edgepress.ir.program import Program
-from edgepress.ir.quant_plan import QuantPlan
+from edgepress.ir.quant_plan import Grid, QuantPlan
 from edgepress.ir.text import op_name
-from edgepress.passes.learn_scales import fix_scales, learn_scales, plan_of, scale_name
+from edgepress.passes.learn_scales import fix_scales, learn_scales, offset_name, plan_of, scale_name
 from edgepress.targets.capability import Capability
+
+# How many times larger or smaller than at the start a scale may become. Activations that lose more of their range than
+# a third take the network with them, and the loss explodes.
+WEIGHTS, ACTIVATIONS = 2.0, 1.5
+SHIFT = 0.25  # how far a zero point may move, as a share of its grid
 
 
 @dataclass(frozen=True)
@@ -19,11 +26,21 @@ class Trainable:
     """A quantized program in the form that is trained (`passes.learn_scales`).
 
     Attributes:
-        paces: learning-rate factor of each learned scale; 0 where the target prescribes the scale.
+        paces: learning-rate factor of each learned scale and zero point; 0 where the target prescribes it.
+        limits: smallest and largest values of these parameters. Calibration has put them near where they belong: a
+            scale that a large step carries to zero or beyond takes its layer with it, and finds no way back.
     """
 
     program: Program
     paces: Mapping[str, float]
+    limits: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
+
+    def keep(self, parameters: Mapping[str, torch.Tensor]) -> None:
+        """Bring scales and zero points back inside their limits, in place: a `constraint` of `train.fit`."""
+        with torch.no_grad():
+            for name, (low, high) in self.limits.items():
+                own = parameters[name]
+                own.copy_(torch.minimum(torch.maximum(own, low.to(own.device)), high.to(own.device)))
 
 
 def is_quantized(program: Program) -> bool:
@@ -35,21 +52,45 @@ def trainable(program: Program, capability: Capability, *, relative: bool) -> Tr
     """The form to train.
 
     Args:
-        relative: scales move in proportion to their size. Optimizers whose steps have the size of the learning rate
-            (Adam, Lion) need that: a scale of 0.01 would not survive steps of 0.001. With SGD the gradient's own
-            damping does it (LSQ, Esser et al. 2020, section 2.2).
+        relative: each step changes a scale by a share of its size. Optimizers whose steps have the size of the learning
+            rate (Adam, Lion) need that: a scale of 0.01 would not survive steps of 0.001. With SGD, whose steps have
+            the size of the gradient, scales of activations go slower still: every layer behind them feels it, and at
+            LSQ's own pace (1, Esser et al. 2020, section 2.2) folded networks lose them at rates that weights bear.
+            Zero points count steps: they move as a share of the grid, or as a gradient step on the offset
+            -zero x scale of LSQ+ would move them.
 
     Raises:
         UserError: the program is not quantized.
     """
     plan = plan_of(program)
-    learnable, prescribed = learn_scales(program).program, _prescribed(program, plan, capability)
-    state, paces = learnable.state(), dict[str, float]()
-    for owner in [*plan.groups(), *(weight.tensor for weight in plan.weights)]:
-        name = scale_name(owner)
-        size = float(state[name].detach().abs().mean()) if relative else 1.0
-        paces[name] = 0.0 if owner in prescribed or _stepped(plan, owner, capability) else size
-    return Trainable(learnable, paces)
+    learnable, still = learn_scales(program).program, _prescribed(program, plan, capability)
+    still |= {owner for owner in _owners(plan) if _stepped(plan, owner, capability)}
+    state, paces, limits = learnable.state(), dict[str, float](), dict[str, tuple[torch.Tensor, torch.Tensor]]()
+    for owner in _owners(plan):
+        name, moves = scale_name(owner), owner not in still
+        size, weight = float(state[name].detach().abs().mean()), plan.weight(owner) is not None
+        paces[name] = moves * (size if relative or weight else size**2)
+        limits[name] = _around(state[name].detach(), WEIGHTS if weight else ACTIVATIONS)
+        offset = offset_name(owner)
+        if offset in state:
+            grid = plan.groups()[owner][0].grid
+            paces[offset] = moves * (grid.steps if relative else size**-2)
+            limits[offset] = _near(state[offset].detach(), grid)
+    return Trainable(learnable, paces, limits)
+
+
+def _owners(plan: QuantPlan) -> list[str]:
+    """What has scales: groups of activations, and weights."""
+    return [*plan.groups(), *(weight.tensor for weight in plan.weights)]
+
+
+def _around(scales: torch.Tensor, times: float) -> tuple[torch.Tensor, torch.Tensor]:
+    return scales / times, scales * times
+
+
+def _near(zero: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
+    reach = SHIFT * grid.steps
+    return (zero - reach).clamp(min=grid.low), (zero + reach).clamp(max=grid.high)
 
 
 def finished(trained: Program) -> Program:

@@ -10,7 +10,7 @@ from torch.fx.node import map_arg
 
 from edgepress.ir.program import Program
 
-Look = Callable[[torch.Tensor], None]
+Look = Callable[[torch.Tensor], torch.Tensor | None]
 aten = torch.ops.aten
 IMAGE_LAYERS = {aten.conv2d.default, aten.conv2d.padding}
 # A view of values that lie otherwise than when they were traced is a copy.
@@ -25,7 +25,7 @@ class Watched:
     """
 
     def __init__(self, program: Program, looks: Mapping[str, Look]) -> None:
-        """Each `looks[node name]` sees that node's value in every run."""
+        """Each `looks[node name]` sees that node's value in every run; what it gives back takes the value's place."""
         state, names = program.state(), program.state_names()
         self._module, self._looks = program.exported.graph_module, looks
         *self._nodes, self._output = [n for n in program.graph.nodes if n.op != "placeholder"]
@@ -40,11 +40,11 @@ class Watched:
         given = _channels_last(inputs) if self._images else inputs
         values = {**self._stored, **dict(zip(self._inputs, given, strict=True))}
         with torch.inference_mode():
-            for node, value in values.items():
-                self._show(node, value)
+            for node in [*values]:
+                self._show(node, values)
             for node in self._nodes:
                 values[node] = self._compute(node, values)
-                self._show(node, values[node])
+                self._show(node, values)
                 for gone in self._done[node]:
                     del values[gone]
         return map_arg(self._output.args[0], values.__getitem__)
@@ -56,10 +56,10 @@ class Watched:
         operator: Any = INSTEAD.get(node.target, node.target)  # type: ignore[call-overload]
         return operator(*arguments, **keywords)
 
-    def _show(self, node: Node, value: torch.Tensor) -> None:
+    def _show(self, node: Node, values: dict[Node, Any]) -> None:
         look = self._looks.get(node.name)
-        if look is not None:
-            look(value)
+        if look is not None and (instead := look(values[node])) is not None:
+            values[node] = instead
 
 
 def _last_uses(nodes: Sequence[Node], kept: set[Node]) -> dict[Node, list[Node]]:

@@ -47,6 +47,8 @@ def run(config: Quantize, program: Program, bench: Bench, place: Workplace) -> S
     )
     if any(weight.grid.dtype == "int8" and weight.grid.high < 8 for weight in plan.weights):
         summary += "; narrow weights lie in bytes below opset 21"
+    if plan.ranges:
+        summary += f"; ranges by {plan.ranges}"
     final = result.program
     if choice is not None:
         final = mark_dynamic(final, choice.dynamic).program

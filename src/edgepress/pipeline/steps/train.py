@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -37,7 +37,7 @@ class Lesson:
 
     Attributes:
         student: in the form that is trained. teachers: none for the task's loss alone.
-        paces: learning-rate factors of learned scales. quantized: whether the student has such.
+        aware: the form a quantized student is trained in, with its learned scales.
         losses: what is summed up; none for the task's loss alone. refusals: what was not done, and why.
     """
 
@@ -46,8 +46,7 @@ class Lesson:
     train: Dataset
     validation: Dataset | None
     options: TrainOptions
-    quantized: bool = False
-    paces: Mapping[str, float] = field(default_factory=dict)
+    aware: training.Trainable | None = None
     losses: tuple[Loss, ...] = ()
     refusals: tuple[Refusal, ...] = ()
 
@@ -69,13 +68,24 @@ def run(config: Train, program: Program, bench: Bench, place: Workplace) -> Step
             task=bench.task,
             validation=lesson.validation,
             teacher=lesson.teachers,
-            constraint=kept_zero(lesson.student),
-            paces=lesson.paces,
+            constraint=_constraint(lesson),
+            paces=lesson.aware.paces if lesson.aware else None,
             checkpoints=place.scratch,
             on_progress=_teller(bench),
             on_epoch=on_epoch,
         )
     return _result(lesson, result, plan)
+
+
+def _constraint(lesson: Lesson) -> Callable[[Mapping[str, Tensor]], None]:
+    """Pruned weights stay zero, and learned scales near where calibration put them."""
+    keeps = [keep for keep in (kept_zero(lesson.student), lesson.aware and lesson.aware.keep) if keep]
+
+    def constrain(parameters: Mapping[str, Tensor]) -> None:
+        for keep in keeps:
+            keep(parameters)
+
+    return constrain
 
 
 def make_objective(config: Train, lesson: Lesson, bench: Bench) -> Objective:
@@ -135,7 +145,7 @@ def _no_hints(lesson: Lesson) -> str:
 def _quantization_aware(lesson: Lesson, bench: Bench) -> Lesson:
     capability = load_capability(bench.target.capability)
     form = training.trainable(lesson.student, capability, relative=lesson.options.optimizer != "sgd")
-    return replace(lesson, student=form.program, paces=form.paces, quantized=True)
+    return replace(lesson, student=form.program, aware=form)
 
 
 def _teachers(distill: Distill | None, bench: Bench) -> tuple[Program, ...]:
@@ -180,14 +190,14 @@ def _result(lesson: Lesson, result: TrainResult, plan: str) -> StepResult:
     summary = plan
     if result.best_epoch == 0 and lesson.validation is not None:
         summary += "; no epoch was better on the held-out samples: the weights stay as they were"
-    program = training.finished(result.program) if lesson.quantized else result.program
+    program = training.finished(result.program) if lesson.aware else result.program
     refusals = (*lesson.refusals, *(Refusal("training", note, "see docs/training.md") for note in result.notes))
     return StepResult(program, True, summary, facts=facts, refusals=refusals, plan=plan)
 
 
 def _plan(config: Train, lesson: Lesson) -> str:
     student = f"{config.student.reference}: " if config.student else ""
-    aware = "quantization-aware, " if lesson.quantized else ""
+    aware = "quantization-aware, " if lesson.aware else ""
     plan = f"{student}{aware}{config.epochs} epochs over {len(lesson.train)} samples, "
     plan += f"{config.optimizer}, lr {config.lr:g} {config.schedule}"
     if lesson.validation is not None:

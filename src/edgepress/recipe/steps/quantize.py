@@ -47,7 +47,7 @@ class Quantize(StepConfig):
         smooth: strength of SmoothQuant, for linear layers behind layer norms. correct_biases: puts back the means
             that rounding shifts.
         keep_float: nodes, or layers by dotted prefix, that stay float.
-        observer: how ranges of activations are found.
+        observer: how ranges of activations are found; `auto` measures at the outputs whether cutting rare values pays.
         samples: calibration samples, drawn by the seed from `data.train`; `data.calibration.samples` without it.
             Rounding by output looks at all of them; at 256 where this is not set.
         when_slower: what to do where integers are not faster than float on the first target, or the file is larger.
@@ -58,7 +58,7 @@ class Quantize(StepConfig):
     kind: ClassVar[str] = "quantize"
     scheme: Literal["int8", "dynamic"] = "int8"
     weight_bits: Annotated[int, Field(ge=2, le=8)] = 8
-    observer: Literal["minmax", "moving_average", "percentile", "mse", "entropy"] = "minmax"
+    observer: Literal["auto", "minmax", "moving_average", "percentile", "mse", "entropy"] = "minmax"
     activation_bits: Literal[8] | None = 8
     rounding: Literal["auto", "nearest", "output"] = "auto"
     reconstruct_steps: NonNegativeInt = 0
