@@ -125,7 +125,9 @@ def try_prune(program: Program, samples: Callable[[int], Feeds], batch_of: Batch
     except Exception as error:
         kept_whole = _common(channel_groups(program).refusals)
         return Pruned(False, seconds=perf_counter() - start, reason=f"{said(error)}; {kept_whole}")
-    saved = 1 - result.facts["macs_after"] / max(result.facts["macs_before"], 1)
+    if not result.facts["macs_before"]:
+        return Pruned(False, seconds=perf_counter() - start, reason="it multiplies nothing")
+    saved = 1 - result.facts["macs_after"] / result.facts["macs_before"]
     enough, agrees = saved >= SHARE - 1e-6, max(difference, difference_batch or 0.0) <= AGREES
     reason = "" if agrees else "answers differ"
     return Pruned(enough and agrees, saved, difference, difference_batch, perf_counter() - start, reason)
