@@ -17,11 +17,11 @@ LONGEST = 260
 
 
 def section(results: Sequence[FileResult]) -> list[str]:
-    """Counts in words, one line for each origin, and each file of which something is left undone, with the reason."""
+    """Counts in words, a line for each origin, and each file of which something is left undone, with the reason."""
     left = [r for r in results if not (r.imports and r.matches and r.quantized.done and r.pruned.done)]
     return [
         f"Of {len(results)} files {sum(r.imports for r in results)} import, {sum(r.matches for r in results)} match, "
-    """Counts in words, a line for each origin, and each file of which something is left undone, with the reason."""
+        f"{sum(r.quantized.done for r in results)} are quantized to int8 and {sum(r.pruned.done for r in results)} lose "
         "a fifth of their multiply-accumulates; what is quantized or pruned was exported and run in onnxruntime.",
         "",
         *summary(list(results)),
