@@ -21,8 +21,8 @@ def section(results: Sequence[FileResult]) -> list[str]:
     left = [r for r in results if not (r.imports and r.matches and r.quantized.done and r.pruned.done)]
     return [
         f"Of {len(results)} files {sum(r.imports for r in results)} import, {sum(r.matches for r in results)} match, "
-        f"{sum(r.quantized.done for r in results)} are quantized to int8 and {sum(r.pruned.done for r in results)} lose "
-        "a fifth of their multiply-accumulates; what is quantized or pruned was exported and run in onnxruntime.",
+        f"{sum(r.quantized.done for r in results)} are quantized to int8 and {sum(r.pruned.done for r in results)} "
+        "lose a fifth of their multiply-accumulates; what is quantized or pruned was exported and run in onnxruntime.",
         "",
         *summary(list(results)),
         "",
