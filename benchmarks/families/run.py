@@ -133,9 +133,10 @@ not fall by quantization. Every task metric was taken in onnxruntime on held-out
 
 How to read it: metrics are those of one seed on 200 to 3,000 test samples, so that differences of a point are mostly
 noise (at an accuracy of 0.9, one standard error is 0.9 points on 1,000 samples). "No epoch was better on the held-out
-samples" means that the least-squares refit of pruning left nothing to recover, and that the guard kept the weights it had.
-What the recurrent networks lose, they lose to the cut: half of their multiplications, of networks of 32 units. The policy's
-error doubles, from 0.7 % to 1.4 % of the variance of the force, because its four states share one grid of 8 bits.
+samples" means that the least-squares refit of pruning left nothing to recover, and that the guard kept the weights it
+had. What the recurrent networks lose, they lose to the cut: half of their multiplications, of networks of 32 units. The
+policy's error doubles, from 0.7 % to 1.4 % of the variance of the force, because its four states share one grid of 8
+bits.
 """
 
 
