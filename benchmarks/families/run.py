@@ -126,8 +126,8 @@ One small network of each family that people deploy, taken through the whole pip
 to ONNX, measure. Made by `make families`; the recipes are in `recipes/families/`, the figures with the machine they
 were taken on in `benchmarks/families/results/`.
 
-Sizes are those of the exported file. Latency is the median at batch 1 in onnxruntime, one thread, with other work on the
-machine: run the command for your own. Networks of a few microseconds gain bytes from integers, but no time; their
+Sizes are those of the exported file. Latency is the median at batch 1 in onnxruntime, one thread, with other work on
+the machine: run the command for your own. Networks of a few microseconds gain bytes from integers, but no time; their
 reports say so, and `when_slower: float` in a recipe keeps such networks float. MACs are counted on the graph; they do
 not fall by quantization. Every task metric was taken in onnxruntime on held-out data, before and after.
 
@@ -135,8 +135,7 @@ How to read it: metrics are those of one seed on 200 to 3,000 test samples, so t
 noise (at an accuracy of 0.9, one standard error is 0.9 points on 1,000 samples). "No epoch was better on the held-out
 samples" means that the least-squares refit of pruning left nothing to recover, and that the guard kept the weights it
 had. What the recurrent networks lose, they lose to the cut: half of their multiplications, of networks of 32 units. The
-policy's error doubles, from 0.7 % to 1.4 % of the variance of the force, because its four states share one grid of 8
-bits.
+policy's error doubles, from 0.7 % to 1.4 % of the variance of the force: its four states share one grid of 8 bits.
 """
 
 
