@@ -64,11 +64,20 @@ def figures(recipe: Recipe, evidence: Evidence) -> dict[str, Any]:
     row |= {"metric": metric, "higher_is_better": task.higher_is_better}
     for subject in (evidence.baseline, evidence.compressed):
         row[subject.name] = {figure: _value(subject, figure) for figure in (*FIGURES, metric)}
-    row["done"] = {step.kind: step.summary for step in evidence.steps}
-    row["after"] = {step.kind: step.after[metric] for step in evidence.steps if step.kind != "export"}
+    names = _numbered([step.kind for step in evidence.steps])
+    row["done"] = {name: step.summary for name, step in zip(names, evidence.steps, strict=True)}
+    row["after"] = {
+        name: step.after[metric] for name, step in zip(names, evidence.steps, strict=True) if step.kind != "export"
+    }
     row["left_out"] = _left_out(evidence)
     row["environment"] = evidence.environment.model_dump(mode="json")
     return row
+
+
+def _numbered(kinds: Sequence[str]) -> list[str]:
+    """A kind of step that comes again says which time it is."""
+    times = [kinds[: i + 1].count(kind) for i, kind in enumerate(kinds)]
+    return [kind if time == 1 else f"{kind}, time {time}" for kind, time in zip(kinds, times, strict=True)]
 
 
 def _refusal(recipe: Recipe, kind: str) -> str:
@@ -117,10 +126,16 @@ One small network of each family that people deploy, taken through the whole pip
 to ONNX, measure. Made by `make families`; the recipes are in `recipes/families/`, the figures with the machine they
 were taken on in `benchmarks/families/results/`.
 
-Sizes are those of the exported file. Latency is the median at batch 1 in onnxruntime, one thread, with a second core
-at work: run the command for your own machine. Networks of a few microseconds gain bytes from integers, but no time;
-their reports say so, and `when_slower: float` in a recipe keeps such networks float. MACs are counted on the graph;
-they do not fall by quantization. Every task metric was taken in onnxruntime on held-out data, before and after.
+Sizes are those of the exported file. Latency is the median at batch 1 in onnxruntime, one thread, with other work on
+the machine: run the command for your own. Networks of a few microseconds gain bytes from integers, but no time; their
+reports say so, and `when_slower: float` in a recipe keeps such networks float. MACs are counted on the graph; they do
+not fall by quantization. Every task metric was taken in onnxruntime on held-out data, before and after.
+
+How to read it: metrics are those of one seed on 200 to 3,000 test samples, so that differences of a point are mostly
+noise (at an accuracy of 0.9, one standard error is 0.9 points on 1,000 samples). "No epoch was better on the held-out
+samples" means that the least-squares refit of pruning left nothing to recover, and that the guard kept the weights it
+had. What the recurrent networks lose, they lose to the cut: half of their multiplications, of networks of 32 units. The
+policy's error doubles, from 0.7 % to 1.4 % of the variance of the force: its four states share one grid of 8 bits.
 """
 
 

@@ -123,12 +123,21 @@ def try_prune(program: Program, samples: Callable[[int], Feeds], batch_of: Batch
         whole = batch_of(2000)
         difference_batch = _disagreement(result.program, run, whole, kept) if whole else None
     except Exception as error:
-        kept_whole = _common(channel_groups(program).refusals)
-        return Pruned(False, seconds=perf_counter() - start, reason=f"{said(error)}; {kept_whole}")
-    saved = 1 - result.facts["macs_after"] / max(result.facts["macs_before"], 1)
+        return Pruned(False, seconds=perf_counter() - start, reason=f"{said(error)}; {_held_back(program)}")
+    if not result.facts["macs_before"]:
+        return Pruned(False, seconds=perf_counter() - start, reason="it multiplies nothing")
+    saved = 1 - result.facts["macs_after"] / result.facts["macs_before"]
     enough, agrees = saved >= SHARE - 1e-6, max(difference, difference_batch or 0.0) <= AGREES
     reason = "" if agrees else "answers differ"
     return Pruned(enough and agrees, saved, difference, difference_batch, perf_counter() - start, reason)
+
+
+def _held_back(program: Program) -> str:
+    """What keeps channels whole, where that can be said."""
+    try:
+        return _common(channel_groups(program).refusals)
+    except Exception:  # the error that was caught before says it already
+        return ""
 
 
 def _disagreement(program: Program, run: Runner, feeds: Feeds, kept: Sequence[int]) -> float:

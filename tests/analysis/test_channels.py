@@ -207,3 +207,26 @@ def test_a_kernel_that_is_computed_keeps_its_places() -> None:
     cut = cut_channels(program, ChannelPlan.from_mask(groups, np.array([False, True, True])), groups).program
     assert cut.state()["kernels"].shape == (2, 6 * 4 * 9)
     assert cut(torch.randn(2, 4, 8, 8)).shape == (1, 12, 8, 8)
+
+
+class SplitHeads(nn.Module):
+    """Query, key and value as parts of size one of a fused projection, as exporters write `unbind`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project, self.out = nn.Linear(6, 48), nn.Linear(16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n, t, _ = x.shape
+        q, k, v = (part.squeeze(2) for part in self.project(x).view(n, t, 3, 2, 8).split(1, dim=2))
+        weights = (q.transpose(1, 2) @ k.permute(0, 2, 3, 1)).softmax(-1)
+        return self.out((weights @ v.transpose(1, 2)).transpose(1, 2).reshape(n, t, 16))
+
+
+def test_parts_of_size_one() -> None:
+    program = capture(SplitHeads(), [torch.randn(2, 5, 6)])
+    groups = channel_groups(program)
+    assert {group.name: group.size for group in groups.groups} == {"project.weight": 2}
+    cut = cut_channels(program, ChannelPlan.from_mask(groups, np.array([False, True])), groups).program
+    assert cut.state()["out.weight"].shape == (4, 8)
+    assert cut(torch.randn(3, 5, 6)).shape == (3, 5, 4)

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from edgepress.exporters.onnx import export_onnx
 from edgepress.ir import capture
+from edgepress.quantize.options import QuantOptions
+from edgepress.quantize.post_training import quantize
+from edgepress.targets.capability import load_capability
 
 CASES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "glu": (nn.GLU(1), (6, 4)),
@@ -100,3 +103,32 @@ def test_an_output_may_have_a_name_that_torch_uses_inside(tmp_path: Path) -> Non
     assert "torch.onnx" in str(artifact.manifest["exporter"])
     x = torch.randn(3, 3, 4, 4)
     np.testing.assert_allclose(answers(artifact.path, x), program(x).detach(), rtol=1e-4, atol=1e-4)
+
+
+class Sides(nn.Module):
+    """A box side as the mean of a distribution over 16 places, between convolutions: the head of a detector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.box, self.mean = nn.Conv2d(3, 64, 1), nn.Conv2d(16, 1, 1, bias=False)
+        self.mean.weight.data[:] = torch.arange(16.0).view(1, 16, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        sides = self.box(x).flatten(2).view(x.shape[0], 4, 16, -1).transpose(2, 1).softmax(1)
+        return self.mean(sides)
+
+
+def test_a_softmax_that_was_left_float_is_computed_so(tmp_path: Path) -> None:
+    """onnxruntime moves the grids through transpositions and takes a coarse table for the softmax between them."""
+    program = capture(Sides(), [torch.rand(2, 3, 6, 6)], input_names=["x"], output_names=["y"])
+    batches = [(torch.rand(4, 3, 6, 6),) for _ in range(4)]
+    quantized = quantize(program, QuantOptions(), load_capability("onnxruntime-x86"), batches).program
+    path = export_onnx(quantized, tmp_path / "m.onnx").path
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    kinds = {node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node}
+    assert "Softmax" in kinds and "QLinearSoftmax" not in kinds and "QLinearConv" in kinds
+    x = torch.rand(3, 3, 6, 6)
+    np.testing.assert_allclose(answers(path, x), quantized(x).detach(), atol=0.15)

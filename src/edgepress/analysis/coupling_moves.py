@@ -244,6 +244,9 @@ def _arrangement_pieces(trace: Trace, node: Node, dim: int, parts: list[int]) ->
     starts = np.cumsum([0, *parts])
     layouts = []
     for start, size in zip(starts, parts, strict=False):
+        if size == 1:  # one row: an axis of size one has no factor
+            layouts.append(take(source, block, axis, int(start)))
+            continue
         fresh = Block(np.take(block.atoms, range(start, start + size), axis))
         dims = [
             tuple(Factor(size if f.axis == axis else f.size, fresh, f.axis) if f.block is block else f for f in d)

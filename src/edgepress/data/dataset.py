@@ -60,8 +60,10 @@ class Dataset:
         """Samples per class, by class name (or label where there are no names); empty without class labels."""
         if self.targets is None or not self.has_class_labels:
             return {}
-        counts = torch.bincount(self.targets, minlength=len(self.classes)).tolist()
-        return {self.classes[i] if i < len(self.classes) else str(i): n for i, n in enumerate(counts)}
+        labels, counts = torch.unique(self.targets, return_counts=True)
+        found = dict(zip(labels.tolist(), counts.tolist(), strict=True))
+        named = {name: found.pop(number, 0) for number, name in enumerate(self.classes)}
+        return named | {str(label): count for label, count in found.items()}
 
     def subset(self, indices: Sequence[int] | Tensor) -> "Dataset":
         """The samples at `indices`, in that order."""

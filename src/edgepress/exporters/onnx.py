@@ -11,6 +11,7 @@ from edgepress.errors import UserError
 from edgepress.exporters.onnx_carry import carry_integers
 from edgepress.exporters.onnx_file import EXTERNAL_ABOVE, Written, write_model
 from edgepress.exporters.onnx_graph import GraphBuilder, NotTranslated, output_nodes
+from edgepress.exporters.onnx_guard import keep_softmax_float
 from edgepress.exporters.onnx_half import KeepFloat, Kept, to_half
 from edgepress.exporters.onnx_low_bits import PACKED_SINCE, axes_as_inputs, pack_low_bits
 from edgepress.exporters.onnx_table import translate
@@ -86,7 +87,7 @@ def export_onnx(
     ready = shipping_form(program)
     model, exporter = _model(ready, opset, options.metadata)
     if _target(program).startswith("onnxruntime"):
-        model = carry_integers(model)
+        model = keep_softmax_float(carry_integers(model))
     if opset >= PACKED_SINCE[4]:
         model = pack_low_bits(model, casts=_target(program).startswith("onnxruntime"))
     kept: tuple[Kept, ...] = ()

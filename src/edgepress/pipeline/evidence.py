@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from edgepress import __version__
+from edgepress.data import Dataset
 from edgepress.measure.record import Evidence, RefusalRecord, StepRecord
 from edgepress.pipeline.measuring import Measured
 from edgepress.pipeline.samples import Samples
@@ -82,12 +83,26 @@ def weights_note(recipe: Recipe) -> list[str]:
     return [f"no `model.weights`: the weights are those that {recipe.model.factory.rpartition('/')[2]} made"]
 
 
+CLASSES_SHOWN = 12
+
+
+def _balance(dataset: Dataset) -> list[str]:
+    """How many samples each class has: by name, or the least and the most where there are many."""
+    counts = dataset.class_balance()
+    if not counts:
+        return []
+    if len(counts) > CLASSES_SHOWN:
+        return [f"{len(counts)} classes of {min(counts.values())} to {max(counts.values())} samples"]
+    return [f"by class {' / '.join(f'{name}: {count}' for name, count in counts.items())}"]
+
+
 def data_notes(samples: Samples) -> list[str]:
     """What a reader should know about the data."""
     notes = []
     for name, dataset in (("training", samples.train), ("evaluation", samples.evaluate)):
         if dataset is not None:
-            notes.append(f"{name} data: {dataset.source}, {len(dataset)} samples, sha256 {dataset.digest[:12]}")
+            facts = [dataset.source, f"{len(dataset)} samples", *_balance(dataset), f"sha256 {dataset.digest[:12]}"]
+            notes.append(f"{name} data: {', '.join(facts)}")
     if samples.calibration is not None:
         notes.append(f"calibration: {len(samples.calibration)} samples drawn by seed from the training data")
     if samples.excluded:
