@@ -21,7 +21,7 @@ def init(
         ),
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights for what the function builds.")] = None,
-    train: Annotated[str, typer.Option(help="Training data: digits, .npz, .csv, .tsv, .txt or a folder of images.")] = "",
+    train: Annotated[str, typer.Option(help="Training data: digits, .npz, .csv, .tsv, .txt or a folder.")] = "",
     evaluate: Annotated[str, typer.Option(help="Evaluation data, likewise.")] = "",
     task: Annotated[str, typer.Option(help="What the network does.")] = "classification",
     out: Annotated[Path, typer.Option(help="The recipe to write; never overwritten.")] = Path("recipe.yaml"),
