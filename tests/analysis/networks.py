@@ -255,6 +255,7 @@ class Windows(Block):
         n, t, c = x.shape
         q, k, v = (z.view(n, t, self.heads, -1).transpose(1, 2) for z in self.qkv(x.roll(2, 1)).chunk(3, -1))
         bias = self.table[self.distances[:t, :t]].permute(2, 0, 1)
+        k, v = (F.pad(z, (0, 0, 0, 0)) for z in (k, v))  # as where windows have to be filled up
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
         return y.transpose(1, 2).reshape(n, t, c).roll(-2, 1)
 

@@ -148,6 +148,8 @@ def _pad(editor: Editor, node: Node, kept: Kept) -> None:
     position, old = _named(node, "pad")
     new = list(old)
     for i in range(len(old) // 2):
+        if old[2 * i] == old[2 * i + 1] == 0:
+            continue
         at = len(source) - 1 - i
         total = dim_size(made[at])
         new[2 * i] = kept.before(made[at], old[2 * i])
