@@ -40,9 +40,7 @@ def test_embedded(tmp_path: Path, edgepress: Run) -> None:
 
     if reason := why_not("cortex-m4"):
         pytest.skip(reason)
-    done = edgepress(
-        "run", RECIPES / "embedded.yaml", "--out", tmp_path / "run", "--set", "steps.1.train.epochs=8", timeout=600
-    )
+    done = edgepress("run", RECIPES / "embedded.yaml", "--out", tmp_path / "run", timeout=900)
     assert done.returncode in (0, 3), done.stderr + done.stdout
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     outcomes = {v["label"]: v["outcome"] for v in report["judgement"]["verdicts"]}
