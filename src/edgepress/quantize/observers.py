@@ -171,19 +171,20 @@ def least_squares(histogram: Histogram, grid: Grid) -> tuple[float, float]:
     shrink = np.concatenate([np.linspace(1.0, 0.3, 71), np.linspace(0.28, 0.02, 14)])
     # Both sides are cut at one magnitude: a long tail on one side leaves the other alone.
     candidates = [(max(low, -histogram.reach * s), min(high, histogram.reach * s)) for s in shrink]
-    errors = [_squared_error(centers[occupied], counts[occupied], *c, grid, width) for c in candidates]
+    scales, zeros = np.array([affine(*candidate, grid) for candidate in candidates]).T
+    errors = _squared_errors(centers[occupied], counts[occupied], scales, zeros, grid, width)
     return candidates[int(np.argmin(errors))]
 
 
-def _squared_error(centers: Array, counts: Array, low: float, high: float, grid: Grid, width: float) -> float:
-    scale, zero = affine(low, high, grid)
-    integers = np.clip(np.round(centers / scale) + zero, grid.low, grid.high)
-    error = np.square((integers - zero) * scale - centers)
-    if scale < 2 * width:
-        # Steps finer than the bins: inside the range the error of rounding is uniform, scale^2 / 12.
-        inside = (integers > grid.low) & (integers < grid.high) & (centers != 0.0)
-        error[inside] = scale * scale / 12
-    return float((error * counts).sum())
+def _squared_errors(centers: Array, counts: Array, scales: Array, zeros: Array, grid: Grid, width: float) -> Array:
+    """Of each pair of scale and zero point."""
+    scales, zeros = scales[:, None], zeros[:, None]
+    integers = np.clip(np.round(centers / scales) + zeros, grid.low, grid.high)
+    errors = np.square((integers - zeros) * scales - centers)
+    # Steps finer than the bins: inside the range the error of rounding is uniform, scale^2 / 12.
+    uniform = (scales < 2 * width) & (integers > grid.low) & (integers < grid.high) & (centers != 0.0)
+    found: Array = np.where(uniform, np.square(scales) / 12, errors) @ counts
+    return found
 
 
 def entropy(histogram: Histogram, grid: Grid) -> tuple[float, float]:
