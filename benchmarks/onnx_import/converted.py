@@ -89,7 +89,7 @@ def extended(source: Path, target: Path) -> None:
 
 CONVERSIONS: dict[str, tuple[Callable[[Path, Path], None], tuple[str, ...]]] = {
     "dynamic": (dynamic, (*TEXT, *IMAGES[:3])),
-    "qdq": (static, IMAGES),
+    "qdq": (static, IMAGES[1:5]),  # scales per channel need opset 13
     "half": (half, HALF),
     "fused": (fused, TEXT),
     "extended": (extended, EXTENDED),

@@ -123,7 +123,7 @@ def caffe(opset: int = 6) -> onnx.ModelProto:
     x = g.add("Relu", g.norm(g.conv("x", 3, 8), 8, spatial=1, epsilon=1e-3, **old))
     x = g.add("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
     x = g.add("LRN", g.add("LeakyRelu", g.conv(x, 8, 8, group=2), alpha=0.1), size=3)
-    x = g.add("Dropout", x, ratio=0.4, **old)
+    x = x if old else g.add("Dropout", x, ratio=0.4)  # the reference evaluator has none for version 6
     x = g.add("Reshape", x, g.value(np.array([1, 512])))
     x = g.add("Gemm", x, g.random(512, 6, scale=0.05), g.random(6), **({"broadcast": 1} if old else {}))
     g.add("Softmax", x, outputs=["y"], axis=1)
