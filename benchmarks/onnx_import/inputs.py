@@ -131,8 +131,9 @@ def log_bands(name: str, shape: tuple[int, ...], seed: int) -> Array:
 
 
 def file_bytes(name: str, shape: tuple[int, ...], seed: int) -> Array:
-    """The first bytes of a source file of this project; 256 fills the rest."""
-    paths = sorted(Path(__file__).resolve().parents[2].rglob("*.py"))
+    """The first bytes of a source file of this project, not of an environment beside it; 256 fills the rest."""
+    sources = (Path(__file__).resolve().parents[2] / "src").rglob("*.py")
+    paths = sorted(path for path in sources if path.stat().st_size >= shape[1])  # not of padding alone
     content = np.frombuffer(paths[seed * 7 % len(paths)].read_bytes()[: shape[1]], np.uint8)
     return np.pad(content.astype(np.int32), (0, shape[1] - len(content)), constant_values=256)[None]
 
