@@ -136,8 +136,8 @@ noise (at an accuracy of 0.9, one standard error is 0.9 points on 1,000 samples)
 samples" means that the least-squares refit of pruning left nothing to recover, and that the guard kept the weights it
 had. What the recurrent networks lose, they lose to the cut: half of their multiplications, of networks of 32 units. The
 policy's error doubles, from 0.7 % to 1.4 % of the variance of the force: its four states share one grid of 8 bits.
-Recipes of eight families (lstm, gru, policy, decoder, detector, gan, resnet, vit) were adjusted once or twice with these
-test figures in sight: what they keep is a little optimistic.
+Recipes of eight families (lstm, gru, policy, decoder, detector, gan, resnet, vit) were adjusted once or twice with
+these test figures in sight: what they keep is a little optimistic.
 """
 
 
